@@ -1,0 +1,151 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * The census: every open TCP socket of every process that the reader's pid namespace knows, in whatever network namespace
+ * it lives. One row for each file that holds a socket, so a shared socket appears more than once.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "kernel.h"
+#include "compat.h"
+#include "event.h"
+#include "sock.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+WIRE(socket_row);
+WIRE(netns_row);
+
+/* The namespace that was written last: tasks and sockets of one namespace stand together. */
+static __u32 newest_netns;
+
+/* Subflows of one MPTCP connection that are read; the kernel's own limit of additional ones is 8 (MPTCP_SUBFLOWS_MAX). */
+#define SUBFLOWS 9
+
+/* Where a row goes and who holds the file. Read once: the verifier forgets its checks of what is read again. */
+struct holder {
+	struct seq_file *seq;
+	struct task_struct *task;
+};
+
+/* Namespaces are told for themselves too: one may have processes and no socket, or only sockets that are closed. */
+static __always_inline void write_netns(const struct holder *by, const struct net *net, const bool typed)
+{
+	struct netns_row row = {};
+
+	row.netns = GET(net, ns.inum);
+	if (!row.netns || row.netns == newest_netns)
+		return;
+	newest_netns = row.netns;
+	row.h.kind = KIND_NETNS;
+	row.h.len = sizeof(row);
+	row.h.cpu = bpf_get_smp_processor_id();
+	row.h.ktime = bpf_ktime_get_ns();
+	row.pid = by->task->tgid;
+	bpf_seq_write(by->seq, &row, sizeof(row));
+}
+
+static __always_inline void write_row(const struct holder *by, struct socket_row *row, const struct tcp_sock *tp,
+				      const bool typed)
+{
+	struct task_struct *leader = by->task->group_leader;
+
+	row->h.kind = KIND_SOCKET;
+	row->h.len = sizeof(*row);
+	row->h.cpu = bpf_get_smp_processor_id();
+	row->h.ktime = bpf_ktime_get_ns();
+	read_sock(&row->sock, tp, row->h.ktime, typed);
+	row->pid = leader->tgid;
+	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), leader->comm);
+	bpf_seq_write(by->seq, row, sizeof(*row));
+}
+
+/*
+ * An MPTCP socket holds no timers: its TCP sockets do, and these have no file. They are found by their list, so the verifier
+ * does not trust the pointers and their cookie cannot be made here; it is 0 until a probe has met the socket.
+ */
+static __always_inline void write_subflows(const struct holder *by, struct socket_row *row, struct sock *sk)
+{
+	struct mptcp_sock *msk = (void *)sk;
+	struct list_head *head = &msk->conn_list, *at = BPF_CORE_READ(head, next);
+	struct mptcp_subflow_context *subflow;
+	struct tcp_sock *tp;
+
+	for (int i = 0; i < SUBFLOWS && at && at != head; i++, at = BPF_CORE_READ(at, next)) {
+		subflow = (void *)at - bpf_core_field_offset(struct mptcp_subflow_context, node);
+		tp = (struct tcp_sock *)BPF_CORE_READ(subflow, tcp_sock);
+		row->sock.cookie = cookie_of((struct sock *)tp, false);
+		write_row(by, row, tp, false);
+	}
+}
+
+/* Writes what stands behind an open socket. The cookie is the caller's: only a typed socket can be given one. */
+static __always_inline int write_socket(const struct holder *by, struct sock *sk, const bool typed)
+{
+	struct socket_row row;
+	struct tcp_sock *tp;
+	__u16 family;
+
+	if (!sk)
+		return 0;
+	family = GET(sk, __sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	write_netns(by, GET(sk, __sk_common.skc_net.net), typed);
+	if (GET(sk, __sk_common.skc_state) == TCP_CLOSE) /* not connected yet, or no more */
+		return 0;
+	__builtin_memset(&row, 0, sizeof(row));
+	if (GET(sk, sk_protocol) == IPPROTO_MPTCP) {
+		if (bpf_core_type_exists(struct mptcp_sock))
+			write_subflows(by, &row, sk);
+		return 0;
+	}
+	tp = tcp_of(sk, typed);
+	if (!tp)
+		return 0;
+	row.sock.cookie = cookie_of(sk, typed);
+	write_row(by, &row, tp, typed);
+	return 0;
+}
+
+static __always_inline void start(const struct bpf_iter__task_file *ctx, const struct holder *by)
+{
+	if (!ctx->meta->seq_num)
+		newest_netns = 0;
+	write_netns(by, by->task->nsproxy->net_ns, true);
+}
+
+SEC("iter/task_file")
+int sockets(struct bpf_iter__task_file *ctx)
+{
+	struct holder by = {.seq = ctx->meta->seq, .task = ctx->task};
+	struct file *file = ctx->file;
+	struct socket *socket;
+
+	if (!by.task || !file)
+		return 0;
+	start(ctx, &by);
+	socket = bpf_sock_from_file(file);
+	return socket ? write_socket(&by, socket->sk, true) : 0;
+}
+
+#define SOCKFS_MAGIC 0x534F434B /* linux/magic.h */
+
+/* Before 5.12 there is no bpf_sock_from_file, or no cookie for what it gives: a socket is known by its file system. */
+SEC("iter/task_file")
+int sockets_by_magic(struct bpf_iter__task_file *ctx)
+{
+	struct holder by = {.seq = ctx->meta->seq, .task = ctx->task};
+	struct file *file = ctx->file;
+	struct socket *socket;
+
+	if (!by.task || !file)
+		return 0;
+	start(ctx, &by);
+	if (file->f_inode->i_sb->s_magic != SOCKFS_MAGIC)
+		return 0;
+	socket = file->private_data;
+	return write_socket(&by, BPF_CORE_READ(socket, sk), false);
+}

@@ -1,0 +1,95 @@
+package bpf
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Fact names one kind of thing that the kernel can be asked for.
+type Fact string
+
+// The facts, each served by a ladder of rungs.
+const (
+	FactRetransmit Fact = "retransmit" // segments sent again
+	FactError      Fact = "error"      // errors reported to applications
+	FactReset      Fact = "reset"      // resets received
+	FactState      Fact = "state"      // the end of sockets in trouble
+	FactProbe      Fact = "probe"      // unanswered keepalive and window probes
+	FactSockets    Fact = "sockets"    // the census
+	FactNAT        Fact = "nat"        // translated connections, as they come and go
+	FactRecovery   Fact = "recovery"   // how sockets in trouble get on, with those that no process holds any more
+	FactResetSent  Fact = "reset_sent" // resets for segments of connections that this machine does not know
+)
+
+// Attempt is a rung that did not serve.
+type Attempt struct {
+	Rung string
+	Err  error
+}
+
+// FactReport says which rung serves a fact.
+type FactReport struct {
+	Fact    Fact
+	Rung    string // such as tp_btf; empty: the fact is not available from this package
+	Precise bool   // nothing is missed and times are exact
+	Tried   []Attempt
+
+	// What a self-test has found; see [Probes.SelfTest].
+	Fired    bool   // the rung was seen to fire
+	Unproven string // why it was not, in words; empty where there was no self-test
+
+	hooks []uint32 // of the rung: indexes of the map hook_ran
+}
+
+// Why says in words why no better rung serves; empty where the best one does.
+func (f FactReport) Why() string {
+	var b strings.Builder
+	for i, a := range f.Tried {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%s: %v", a.Rung, a.Err)
+	}
+	return b.String()
+}
+
+// Report has one entry per fact, in the order of the constants.
+type Report []FactReport
+
+// Fact returns the entry of a fact; the zero entry (no rung) where there is none.
+func (r Report) Fact(name Fact) FactReport {
+	for _, f := range r {
+		if f.Fact == name {
+			return f
+		}
+	}
+	return FactReport{Fact: name}
+}
+
+// PrivilegeError says that this process may not load probes. Its text is one line; the fields are what a user is shown.
+type PrivilegeError struct {
+	Cause  string // what is missing
+	Effect string // what does not work without it
+	Remedy string // what to do
+	Err    error  // the kernel's own answer, nil where it was not asked
+}
+
+// Error implements error.
+func (e *PrivilegeError) Error() string { return e.Cause + "; " + e.Remedy }
+
+// Unwrap returns the kernel's own answer.
+func (e *PrivilegeError) Unwrap() error { return e.Err }
+
+// KernelError says that this kernel cannot run the probes, whatever the rights.
+type KernelError struct {
+	Cause  string
+	Effect string
+	Remedy string
+	Err    error
+}
+
+// Error implements error.
+func (e *KernelError) Error() string { return e.Cause + "; " + e.Remedy }
+
+// Unwrap returns the kernel's own answer.
+func (e *KernelError) Unwrap() error { return e.Err }
