@@ -1,0 +1,197 @@
+package model
+
+import (
+	"github.com/midhop/midhop/tracer/compact"
+	"github.com/midhop/midhop/tracer/event"
+)
+
+// tableLook is one look at a node's conntrack table.
+type tableLook struct {
+	at   int64
+	fact event.ID
+	t    event.Table
+}
+
+// maxTables is how many looks at a table are kept: half a minute and more, even of one that jumps every second.
+const maxTables = 48
+
+// applyTable folds a look at a node's conntrack table.
+func (m *Model) applyTable(ev *event.Event, b *event.Table, t int64) {
+	n := m.inv.node(b.Node)
+	switch {
+	case b.Drop < n.table.Drop || b.InsertFailed < n.table.InsertFailed:
+		n.tables = n.tables[:0] // the counters began anew: another boot
+	case b.Drop > n.table.Drop || b.InsertFailed > n.table.InsertFailed || b.EarlyDrop > n.table.EarlyDrop:
+		m.urgent++
+		m.inv.refusing[b.Node] = true
+	}
+	n.table = *b
+	if len(n.tables) == maxTables {
+		n.tables = append(n.tables[:0], n.tables[1:]...)
+	}
+	n.tables = append(n.tables, tableLook{t, ev.ID, *b})
+}
+
+// Refusing returns the names of nodes whose conntrack has refused entries at some time, in the order in which the nodes
+// were met.
+func (m *Model) Refusing() []string {
+	if len(m.inv.refusing) == 0 {
+		return nil
+	}
+	var out []string
+	for _, name := range m.inv.order {
+		if m.inv.refusing[name] {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Refused is how a node's conntrack has refused entries lately.
+type Refused struct {
+	Entries, Max                  uint64 // at the newest look
+	Drop, EarlyDrop, InsertFailed uint64 // since From
+	Rises                         int    // looks that found more than the one before
+	From                          Instant
+	Began                         Instant // first look that found more than the one before
+	Rose                          Instant // newest look that found more than the one before
+	Refs                          []string
+}
+
+// RefusedBy sums up what a node's conntrack has refused since then.
+func (m *Model) RefusedBy(name string, since Instant) Refused {
+	var r Refused
+	n := m.inv.nodes[name]
+	if n == nil {
+		return r
+	}
+	for i := 1; i < len(n.tables); i++ {
+		a, b := &n.tables[i-1], &n.tables[i]
+		if Instant(b.at) < since {
+			continue
+		}
+		if r.From == 0 {
+			r.From = Instant(a.at)
+		}
+		drop, early, failed := b.t.Drop-a.t.Drop, b.t.EarlyDrop-a.t.EarlyDrop, b.t.InsertFailed-a.t.InsertFailed
+		r.Drop += drop
+		r.EarlyDrop += early
+		r.InsertFailed += failed
+		r.Entries, r.Max = b.t.Entries, b.t.Max
+		if drop+early+failed > 0 {
+			if r.Rises++; r.Began == 0 {
+				r.Began = Instant(b.at)
+			}
+			r.Rose = Instant(b.at)
+			r.Refs = append(r.Refs, idText(b.fact))
+		}
+	}
+	return r
+}
+
+// crowdKey is what translated connections share that must differ in their masquerade port: a node's address towards one
+// pod's port.
+type crowdKey struct {
+	node    uint32
+	backend compact.Ref
+	port    uint16
+	from    compact.Ref
+}
+
+func (l *ledger) crowd(e *entry) crowdKey {
+	return crowdKey{e.node, e.replySrc, e.replySPort, e.replyDst}
+}
+
+// leaveCrowd takes an entry out of the count of those that share its masquerade ports, once.
+func (l *ledger) leaveCrowd(e *entry) {
+	if !e.snat || e.uncrowded {
+		return
+	}
+	e.uncrowded = true
+	if l.masked[e.node]--; l.masked[e.node] <= 0 {
+		delete(l.masked, e.node)
+	}
+	k := l.crowd(e)
+	c := l.crowds[k]
+	if c.n--; c.n <= 0 {
+		delete(l.crowds, k)
+		return
+	}
+	l.crowds[k] = c
+}
+
+// crowd is what entries that share their masquerade ports come to.
+type crowd struct {
+	n         int32
+	low, high uint16 // of the ports that were ever seen in use
+	grown     int64  // when the newest of these two was first seen
+}
+
+func (c crowd) with(port uint16, t int64) crowd {
+	switch {
+	case c.n == 0:
+		c.low, c.high, c.grown = port, port, t
+	case port < c.low:
+		c.low, c.grown = port, t
+	case port > c.high:
+		c.high, c.grown = port, t
+	}
+	c.n++
+	return c
+}
+
+// Crowd is the part of a node's conntrack table that shares one pod's port, and so one set of masquerade ports.
+type Crowd struct {
+	Backend   event.Endpoint
+	Entries   int
+	Low, High uint16  // masquerade ports that were ever seen in use
+	Grown     Instant // when the newest of these two was first seen
+}
+
+// Ports is how many ports there are from the lowest to the highest.
+func (c *Crowd) Ports() int { return int(c.High) - int(c.Low) + 1 }
+
+// CrowdedAt returns the largest crowd of a node's table of which fits holds, one without entries where there is none.
+func (m *Model) CrowdedAt(name string, fits func(*Crowd) bool) Crowd {
+	var out Crowd
+	id := m.strs.of(name)
+	for k, n := range m.ledger.crowds {
+		if k.node != id {
+			continue
+		}
+		c := Crowd{event.Endpoint{IP: m.hosts.Addr(k.backend).IP(), Port: k.port}, int(n.n), n.low, n.high, Instant(n.grown)}
+		if c.Entries < out.Entries || c.Entries == out.Entries && !before(c.Backend, out.Backend) || !fits(&c) {
+			continue
+		}
+		out = c
+	}
+	return out
+}
+
+func before(a, b event.Endpoint) bool { return a.IP.Less(b.IP) || a.IP == b.IP && a.Port < b.Port }
+
+// attempt is a connection attempt that was not answered.
+type attempt struct {
+	at   int64
+	fact event.ID
+}
+
+const maxAttempts = 64
+
+func (h *hop) attempt(fact event.ID, t int64) {
+	if len(h.attempts) == maxAttempts {
+		h.attempts = append(h.attempts[:0], h.attempts[1:]...)
+	}
+	h.attempts = append(h.attempts, attempt{t, fact})
+}
+
+// Attempts returns the unanswered connection attempts through a hop since then, as far as they are kept.
+func (m *Model) Attempts(h *Hop, since Instant) (n int, refs []string) {
+	for _, a := range m.hops.At(h.id).attempts {
+		if Instant(a.at) >= since {
+			n++
+			refs = append(refs, idText(a.fact))
+		}
+	}
+	return n, refs
+}
