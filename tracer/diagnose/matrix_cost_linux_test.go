@@ -1,0 +1,126 @@
+package diagnose
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"text/tabwriter"
+	"time"
+	"unsafe"
+
+	"syscall"
+)
+
+// The bounds of one epoch at 5,000 nodes and 1,000,000 flows, in processor time.
+const (
+	mostFull        = 100 * time.Millisecond
+	mostIncremental = 10 * time.Millisecond
+)
+
+// TestMatrixCost measures what an epoch costs: in full, that every flow is looked at once and judged; incrementally, that
+// the flows that retransmitted in this second are looked at and judged, the counters of the healthy ones standing. The
+// smallest of several measurements counts: others share the machine.
+func TestMatrixCost(t *testing.T) {
+	c := conditions{size: large, instrumented: 100}
+	if *matrixGrid == "smoke" {
+		c.size = small
+	}
+	before := heap()
+	w := newWorld(c, 1)
+	size := heap() - before
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(out, "nodes/flows\tfault\tbad flows\tnamed\tfull, CPU ms\tincremental, CPU ms\tns/flow observed\t")
+	for _, f := range faults {
+		if f.name != "nothing" && f.name != "nothing, background 0.1 %" && f.name != "node loses 3 %" && f.name != "node dead" && f.name != "service overloaded" {
+			continue
+		}
+		full, feed, incremental := time.Hour, time.Hour, time.Hour
+		named, bad := 0, 0
+		w.calm()
+		w.background = usual
+		if f.background > 0 {
+			w.background = f.background
+		}
+		var r run
+		f.strike(w, &r)
+		type seen struct {
+			path pathID
+			look look
+		}
+		// What the flows do in an epoch of ten seconds is generated before the clock starts.
+		var epoch, again []seen
+		for i := range w.flows {
+			var sum look
+			for s := range 10 {
+				k, hit := w.send(&w.flows[i], float32(s), min(1, float64(w.flows[i].own)*w.background+float64(w.flows[i].extra)))
+				sum = look{Flows: 1, Bad: max(sum.Bad, k.Bad), Stalled: max(sum.Stalled, k.Stalled), Sent: sum.Sent + k.Sent, Resent: sum.Resent + k.Resent}
+				if hit && s == 9 && w.flows[i].path != 0 {
+					again = append(again, seen{w.flows[i].path, k})
+				}
+			}
+			if w.flows[i].path != 0 {
+				epoch = append(epoch, seen{w.flows[i].path, sum})
+				bad += int(sum.Bad)
+			}
+		}
+		gc := debug.SetGCPercent(-1)
+		for n := range 20 {
+			if n >= 5 && full <= mostFull && incremental <= mostIncremental {
+				break // others share the machine, its caches and its memory: more tries find a quiet moment
+			}
+			w.half += 3
+			w.engine.advance(w.half)
+			start := threadTime()
+			for i := range epoch {
+				w.engine.observe(epoch[i].path, epoch[i].look)
+			}
+			fed := threadTime()
+			named = len(w.engine.judge())
+			end := threadTime()
+			full, feed = min(full, end-start), min(feed, fed-start)
+			for range 3 {
+				start = threadTime()
+				for i := range again {
+					w.engine.observe(again[i].path, again[i].look)
+				}
+				w.engine.judge()
+				incremental = min(incremental, threadTime()-start)
+			}
+		}
+		debug.SetGCPercent(gc)
+		fmt.Fprintf(out, "%d/%d\t%s\t%d\t%d\t%.1f\t%.1f\t%.0f\t\n", c.nodes, c.flows, f.name, bad, named,
+			ms(full), ms(incremental), float64(feed)/float64(len(epoch)))
+		if c.size == large && full > mostFull {
+			t.Errorf("%s: a full epoch takes %v of processor time, more than %v", f.name, full, mostFull)
+		}
+		if c.size == large && incremental > mostIncremental {
+			t.Errorf("%s: an incremental epoch takes %v of processor time, more than %v", f.name, incremental, mostIncremental)
+		}
+	}
+	out.Flush()
+	fmt.Printf("the world and the engine take %d MB\n", size>>20)
+	runtime.KeepAlive(w)
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// threadTime is the processor time of the calling thread.
+func threadTime() time.Duration {
+	const clock = 3 // CLOCK_THREAD_CPUTIME_ID
+	var t syscall.Timespec
+	if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&t)), 0); err != 0 {
+		panic(err)
+	}
+	return time.Duration(t.Nano())
+}

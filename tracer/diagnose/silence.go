@@ -1,0 +1,107 @@
+package diagnose
+
+import (
+	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/model"
+)
+
+// silence is the course of cases that rest on transmissions without an answer: node-gone, peer-unreachable, unexplained.
+type silence struct{}
+
+// openCase opens a case about a hop's silence.
+func (j *Judge) openCase(s *suspect, g *gate, rule string) {
+	c := &incident{course: silence{}, since: s.since, dated: s.since, first: s.first}
+	c.keys = []model.HopKey{s.hop.Key}
+	if rule == ruleUnexplained {
+		for _, o := range s.also {
+			if j.named(o.Key) == nil {
+				c.keys = append(c.keys, o.Key)
+			}
+		}
+	}
+	c.body.Rule = rule
+	j.begin(c, g, s.hop.Fact)
+}
+
+// over ends a case when a socket that had been in trouble makes progress. That something is received through the hop is
+// not enough: a node that comes back without its table serves new connections, and the old ones are lost all the same.
+func (silence) over(j *Judge, c *incident, g *gate) string {
+	sockets := 0
+	for _, k := range c.keys {
+		h, _ := j.model.Hop(k)
+		sockets += h.Sockets
+		switch {
+		case h.Revived > c.opened:
+			return "recovered: something was received through " + k.Via() + " again at " + clock(h.Revived)
+		case c.dated != 0 && h.Received > c.dated.Add(dateSlack) && h.Received <= c.opened:
+			return "retracted: something had been received through " + k.Via() + " at " + clock(h.Received)
+		case h.Received <= c.opened:
+			c.since = max(c.since, h.Received) // told with the next update
+		}
+	}
+	if sockets == 0 {
+		return "ended: no connection crosses it any more"
+	}
+	if c.body.Rule != ruleNodeGone {
+		return ""
+	}
+	if q, ok := j.model.AskedOf(c.body.Culprit.Name); ok && q.Lives() && q.Sent > c.first {
+		return "retracted: it answered a question at " + clock(q.At) + ", so the node lives"
+	}
+	a, ok := j.model.AgentOf(c.body.Culprit.Name)
+	dead := c.witness != nil && c.witness.life == lifeEnded // by its agent, whose word counts
+	rebooted := dead && c.witness.agent.Boot != a.Boot
+	switch {
+	case !ok || rebooted || a.Heard <= c.first.Add(skew):
+		return ""
+	case dead && a.Heard > c.witness.agent.Heard.Add(silentAfter):
+		return "recovered: its agent was heard again at " + clock(a.Heard) + ", with the same boot id"
+	}
+	return "retracted: its agent was heard at " + clock(a.Heard) + ", so the node lives"
+}
+
+func (silence) tell(j *Judge, c *incident, g *gate) {
+	h, ok := j.model.Hop(c.keys[0])
+	if !ok {
+		return
+	}
+	s, _ := j.gather(h, g)
+	if s.first == 0 {
+		s.first = c.first
+	}
+	j.askOthers(s)
+	j.askLife(s, g)
+	b := &c.body
+	im := j.impact(c)
+	b.SilentSince = event.Opt[event.Timestamp]{}
+	if c.since != 0 {
+		b.SilentSince = event.Known(c.since.Time())
+	}
+	switch b.Rule {
+	case ruleNodeGone:
+		j.nodeGone(c, s, &im)
+	case rulePeerUnreachable:
+		j.peerUnreachable(c, s, &im)
+	default:
+		j.unexplained(c, s, &im)
+	}
+	c.count(&im, b.Rule == ruleNodeGone && b.Culprit.Sure == event.Proved)
+	b.Coverage = j.model.Coverage(g.at, j.silent(g))
+}
+
+func (silence) count(j *Judge, c *incident) {
+	im := j.impact(c)
+	c.count(&im, c.body.Rule == ruleNodeGone && c.body.Culprit.Sure == event.Proved)
+}
+
+// impact adds up what hangs on all hops of a case.
+func (j *Judge) impact(c *incident) model.Impact {
+	var im model.Impact
+	for _, k := range c.keys {
+		if h, ok := j.model.Hop(k); ok {
+			o := j.model.ImpactOf(&h, c.since)
+			im.Merge(&o)
+		}
+	}
+	return im
+}

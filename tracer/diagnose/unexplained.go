@@ -1,0 +1,128 @@
+package diagnose
+
+import (
+	"strings"
+
+	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/model"
+)
+
+// unexplained composes the honest unknown: stalls that have a hop in common, or a moment, and no component that may be
+// named for them.
+func (j *Judge) unexplained(c *incident, s *suspect, im *model.Impact) {
+	b := &c.body
+	name, why, others := j.candidates(s)
+	b.Severity = event.Warning
+	if len(im.Services) > 0 {
+		b.Severity = event.Critical
+	}
+	if b.Culprit.Kind == "" { // what was named stays, however the case develops
+		b.Culprit = event.Culprit{Kind: event.CulpritUnknown, Name: name, Sure: event.Inferred}
+		if len(c.keys) == 1 {
+			b.Culprit.IP = s.hop.IP
+		}
+		b.Title = "stalls through " + s.hop.Key.Via() + ": " + name
+		b.Confidence = 0.5
+		b.Alternatives = others
+	}
+	var e brief
+	via := s.hop.Key.Via()
+	if s.hop.Key.Kind == model.KindPod {
+		via = podName(j, &s.hop)
+	}
+	for _, k := range c.keys[1:] {
+		via += " and " + k.Via()
+	}
+	e.silence(c, s, im, via)
+	if s.hop.Key.Kind == model.KindNode {
+		e.agent(c, s, s.hop.Key.Name)
+	}
+	e.progress(s)
+	for _, o := range s.also {
+		e.con(nil, "%s fell silent at about the same time, at %s: one cause before both is as likely", o.Key.Via(), clock(o.Received))
+	}
+	e.con(nil, "%s", why)
+	e.late(c, j.model.Since())
+	b.Evidence = e
+	b.Remedy = []event.Remedy{{
+		When: "now", Text: "look at the candidates from a second machine: run midhop on " + s.hop.Key.Via() + " or on another node",
+		Effect: "a second vantage tells the candidates apart", Risk: "none",
+	}}
+}
+
+// candidates names what may stand behind the silence, why none of them is named alone, and what each would be called.
+func (j *Judge) candidates(s *suspect) (name, why string, others []event.Alternative) {
+	via := s.hop.Key.Via()
+	add := func(rule string, kind event.CulpritKind, name string, confidence float64) {
+		others = append(others, event.Alternative{Rule: rule, Confidence: confidence, Culprit: event.Culprit{Kind: kind, Name: name, Sure: event.Inferred}})
+	}
+	switch {
+	case s.hop.Key.Kind == model.KindPod:
+		pod := podName(j, &s.hop)
+		add("pod-gone", event.CulpritPod, pod, 0.4)
+		name = pod
+		if s.hop.Node != "" {
+			name += ", or its node " + s.hop.Node
+		}
+		return name, "a pod that stops answering is not told from its node that does by its own sockets alone", others
+	case len(s.hop.Candidates) > 0:
+		for _, node := range s.hop.Candidates {
+			add(ruleNodeGone, event.CulpritNode, node, round2(0.9/float64(len(s.hop.Candidates))))
+		}
+		return strings.Join(s.hop.Candidates, " or "), s.hop.IP.String() + " is " + s.hop.Because, others
+	case len(s.elsewhere) == 0 && (s.life != lifeAlive || len(s.also) > 0):
+		return j.ownUplink(s)
+	case s.life == lifeAlive:
+		return via + " or what stands before it", "the node itself lives: what fails is on it, or stands before it", nil
+	case len(s.also) > 0:
+		name = via
+		for _, o := range s.also {
+			name += " and " + o.Key.Via()
+		}
+		return name + ", or what stands before them", "several fell silent at once", nil
+	}
+	return via + ", or what stands before it", s.hop.Because, nil
+}
+
+// ownUplink is for machines to which nothing answers any more: themselves, or everything that they speak to.
+func (j *Judge) ownUplink(s *suspect) (name, why string, others []event.Alternative) {
+	machines := machinesOf(s)
+	name = "the uplink of " + machines + ", or "
+	if s.life == lifeAlive {
+		name += "what stands before "
+	}
+	name += s.hop.Key.Via()
+	for _, o := range s.also {
+		name += " and " + o.Key.Via()
+	}
+	if len(s.also) > 0 && s.life != lifeAlive {
+		name += " together"
+	}
+	return name, "nothing that these sockets' machine speaks to answers", []event.Alternative{{
+		Rule: "local-node", Confidence: 0.5,
+		Culprit: event.Culprit{Kind: event.CulpritLocalNode, Name: machines, Sure: event.Inferred},
+	}}
+}
+
+func podName(j *Judge, h *model.Hop) string {
+	if pod := j.model.PodAt(h.Key.IP); pod != "" {
+		return pod
+	}
+	return "the pod at " + h.Key.IP.String()
+}
+
+// machinesOf names the machines whose sockets are in trouble.
+func machinesOf(s *suspect) string {
+	var names []string
+	for _, l := range s.lanes {
+		if !s.sources[l.Source] {
+			continue
+		}
+		name := l.Node
+		if name == "" {
+			name = "this machine"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " and ")
+}
