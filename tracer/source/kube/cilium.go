@@ -1,0 +1,66 @@
+package kube
+
+import (
+	"net/netip"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/midhop/midhop/tracer/event"
+)
+
+var ciliumVersion = schema.GroupVersion{Group: "cilium.io", Version: "v2"}
+
+// CiliumNode is what is read of Cilium's object per node: with a tunnel, pods see its CiliumInternalIP as the peer.
+type CiliumNode struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              struct {
+		Addresses []struct {
+			Type string `json:"type"`
+			IP   string `json:"ip"`
+		} `json:"addresses"`
+	} `json:"spec"`
+}
+
+// CiliumNodeList is a list of them.
+type CiliumNodeList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []CiliumNode `json:"items"`
+}
+
+// DeepCopyObject implements runtime.Object.
+func (n *CiliumNode) DeepCopyObject() runtime.Object {
+	out := &CiliumNode{TypeMeta: n.TypeMeta, ObjectMeta: *n.ObjectMeta.DeepCopy()}
+	out.Spec.Addresses = append(out.Spec.Addresses, n.Spec.Addresses...)
+	return out
+}
+
+// DeepCopyObject implements runtime.Object.
+func (l *CiliumNodeList) DeepCopyObject() runtime.Object {
+	out := &CiliumNodeList{TypeMeta: l.TypeMeta, ListMeta: *l.ListMeta.DeepCopy()}
+	for i := range l.Items {
+		out.Items = append(out.Items, *l.Items[i].DeepCopyObject().(*CiliumNode))
+	}
+	return out
+}
+
+func addCilium(s *runtime.Scheme) error {
+	s.AddKnownTypes(ciliumVersion, &CiliumNode{}, &CiliumNodeList{})
+	metav1.AddToGroupVersion(s, ciliumVersion)
+	return nil
+}
+
+// addresses returns those that the Node object does not have.
+func (n *CiliumNode) addresses() (out []event.Address) {
+	for _, a := range n.Spec.Addresses {
+		ip, err := netip.ParseAddr(a.IP)
+		if err != nil || a.Type == "InternalIP" || a.Type == "ExternalIP" {
+			continue
+		}
+		out = append(out, event.Address{IP: ip.Unmap(), From: "CiliumNode " + a.Type})
+	}
+	return out
+}
