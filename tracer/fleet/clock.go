@@ -1,0 +1,94 @@
+package fleet
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// offset measures how far this machine's clock is from the hub's, as NTP does: the hub's reading is taken to be of the
+// middle of the way there and back, and of several askings the quickest is believed.
+type offset struct {
+	nc    *nats.Conn
+	value atomic.Int64
+	known atomic.Bool
+}
+
+const (
+	clockAsks  = 5
+	clockEvery = 30 * time.Second
+	clockFirst = 200 * time.Millisecond // between tries until the first answer
+	clockWait  = time.Second
+	// clockNear is the difference that is left alone: machines that keep time by NTP are nearer, and the judge allows
+	// for as much.
+	clockNear = 100 * time.Millisecond
+)
+
+// run measures until ctx ends.
+func (o *offset) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if o.measure(ctx) || o.known.Load() {
+			timer.Reset(clockEvery)
+		} else {
+			timer.Reset(clockFirst)
+		}
+	}
+}
+
+func (o *offset) measure(ctx context.Context) bool {
+	best, found := time.Duration(1<<62), false
+	for range clockAsks {
+		ctx, cancel := context.WithTimeout(ctx, clockWait)
+		sent := time.Now()
+		answer, err := o.nc.RequestWithContext(ctx, subjectClock, nil)
+		took := time.Since(sent)
+		cancel()
+		if err != nil {
+			return found
+		}
+		at, err := strconv.ParseInt(string(answer.Data), 10, 64)
+		if err != nil || took >= best {
+			continue
+		}
+		best, found = took, true
+		o.value.Store(at - sent.Add(took/2).UnixNano())
+	}
+	if found {
+		o.known.Store(true)
+	}
+	return found
+}
+
+// correction is what to add to this machine's times.
+func (o *offset) correction() time.Duration {
+	v := time.Duration(o.value.Load())
+	if v.Abs() < clockNear {
+		return 0
+	}
+	return v
+}
+
+// header is the measured offset in nanoseconds, empty while it is not known.
+func (o *offset) header() string {
+	if !o.known.Load() {
+		return ""
+	}
+	return strconv.FormatInt(o.value.Load(), 10)
+}
+
+// answerClock tells whoever asks the time of this hub. Of several hubs the first answer counts.
+func answerClock(nc *nats.Conn) (*nats.Subscription, error) {
+	return nc.Subscribe(subjectClock, func(m *nats.Msg) {
+		_ = m.Respond(strconv.AppendInt(nil, time.Now().UnixNano(), 10))
+	})
+}

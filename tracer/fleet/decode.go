@@ -1,0 +1,234 @@
+package fleet
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/midhop/midhop/tracer/event"
+)
+
+// intake turns the messages of the stream of facts into the events to fold, in their order. What it makes of a message
+// depends on that message and those before it, and on nothing else: every reader of the stream makes the same.
+type intake struct {
+	build   event.Build
+	unpack  *unpacker
+	origins map[string]*account
+	agent   time.Time // when the newest message of any agent was stored
+
+	mu    sync.Mutex
+	stats IntakeStats
+	skews map[string]event.Seconds // by node
+}
+
+// account is what is known of one origin's numbers.
+type account struct {
+	next    uint64 // the number that follows
+	dropped uint64 // that the agent said it dropped
+}
+
+// IntakeStats counts what came by the stream.
+type IntakeStats struct {
+	Messages  uint64
+	Events    uint64 // handed on
+	Duplicate uint64 // messages whose numbers had been seen
+	Missing   uint64 // events that neither came nor were told of as dropped
+	Dropped   uint64 // events that agents said they dropped
+	Refused   uint64 // events that their publisher had no business to tell
+	Bad       uint64 // lines and messages that cannot be read
+	Shifted   uint64 // messages whose times were put right
+	Resumed   uint64 // times that nothing had come from any agent for a while
+}
+
+func newIntake(build event.Build) (*intake, error) {
+	u, err := newUnpacker()
+	if err != nil {
+		return nil, err
+	}
+	return &intake{build: build, unpack: u, origins: make(map[string]*account), skews: make(map[string]event.Seconds)}, nil
+}
+
+// Stats may be called from any goroutine.
+func (in *intake) Stats() IntakeStats {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stats
+}
+
+const (
+	// resumeAfter is how long no agent at all may be heard before that says something about the stream and not about
+	// them: longer than any gap between the heartbeats of two of them.
+	resumeAfter = 2 * time.Second
+	// farOff is how far a batch may be from the time it was stored before its dates are put right here.
+	farOff = time.Second
+	// maxOrigins bounds the accounts: 5,000 agents that each start anew ten times within a stream's age.
+	maxOrigins = 50_000
+)
+
+// hubSource is the source of what readers of the stream add to it, each by the stream alone.
+const hubSource = "hub"
+
+// take returns the events of one message.
+func (in *intake) take(m *message) []event.Event {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.stats.Messages++
+	node, fromAgent := strings.CutPrefix(m.subject, subjectFacts)
+	if !fromAgent && m.subject != subjectHub {
+		in.stats.Refused++
+		return nil
+	}
+	var out []event.Event
+	if fromAgent {
+		if m.stored.Sub(in.agent) > resumeAfter {
+			in.stats.Resumed++
+			out = append(out, in.own(m, event.StreamStarted, &event.Started{Midhop: in.build, Complete: true}))
+		}
+		in.agent = m.stored
+	}
+	skip, lost, fresh := in.settle(m)
+	if lost > 0 {
+		in.stats.Missing += lost
+		out = append(out, in.own(m, event.StreamLost, &event.Lost{Stage: "fleet.gap", Count: lost, Since: m.stored}))
+	}
+	if !fresh {
+		in.stats.Duplicate++
+		return out
+	}
+	events, bad, err := in.unpack.unpack(m.data)
+	if err != nil {
+		in.stats.Bad++
+		return append(out, in.own(m, event.StreamLost, &event.Lost{Stage: "fleet.batch", Count: max(1, countOf(m)), Since: m.stored}))
+	}
+	if bad > 0 {
+		in.stats.Bad += uint64(bad)
+		out = append(out, in.own(m, event.StreamLost, &event.Lost{Stage: "fleet.line", Count: uint64(bad), Since: m.stored}))
+	}
+
+	events = events[min(skip, uint64(len(events))):]
+	kept := events[:0]
+	for _, e := range events {
+		if allowed(&e, node, fromAgent) {
+			kept = append(kept, e)
+		} else {
+			in.stats.Refused++
+		}
+	}
+	in.date(m, node, kept)
+	in.stats.Events += uint64(len(kept))
+	return append(out, kept...)
+}
+
+// own is an event that this reader adds. Its number is the message's, so that every reader gives it the same.
+func (in *intake) own(m *message, t event.Type, b event.Body) event.Event {
+	return event.Event{
+		Type: t, Time: m.stored, Source: hubSource, Body: b,
+		ID: event.ID{Origin: "hub-stream." + strings.ReplaceAll(t.String(), ".", "_"), N: m.seq},
+	}
+}
+
+// settle enters a message's numbers: how many of its events were seen before, how many are missing before it that nobody
+// has told of, and whether anything in it is new.
+func (in *intake) settle(m *message) (skip, missing uint64, fresh bool) {
+	origin := m.header.Get(headerOrigin)
+	first, err := strconv.ParseUint(m.header.Get(headerFirst), 10, 64)
+	if err != nil || origin == "" || first == 0 {
+		return 0, 0, true // not of an outbox: a single fact under a message id of its own
+	}
+	count := countOf(m)
+	dropped, _ := strconv.ParseUint(m.header.Get(headerDropped), 10, 64)
+	key := m.subject + " " + origin
+	a := in.origins[key]
+	if a == nil {
+		if len(in.origins) >= maxOrigins {
+			clear(in.origins)
+		}
+		a = &account{next: first, dropped: dropped} // the stream may have begun before this reader did
+		in.origins[key] = a
+	}
+	if first > a.next {
+		gap := first - a.next
+		told := min(gap, dropped-min(dropped, a.dropped))
+		in.stats.Dropped += told
+		missing = gap - told
+		a.dropped += told
+	}
+	if end := first + count; end > a.next {
+		skip = a.next - min(first, a.next)
+		a.next = end
+		fresh = true
+	}
+	return skip, missing, fresh
+}
+
+func countOf(m *message) uint64 {
+	n, _ := strconv.ParseUint(m.header.Get(headerCount), 10, 32)
+	return n
+}
+
+// allowed says whether whoever may publish to a subject may tell such an event there.
+func allowed(e *event.Event, node string, fromAgent bool) bool {
+	if !e.Type.IsFact() || e.Body == nil {
+		return false
+	}
+	own, isAgent := strings.CutPrefix(e.Source, "agent/")
+	if !fromAgent {
+		return !isAgent
+	}
+	if !isAgent || token(own) != node {
+		return false
+	}
+	switch b := e.Body.(type) {
+	case *event.NATFact: // of its own table; what is healthy travels by the ledger
+		return b.By.Node == own
+	case *event.Table:
+		return b.Node == "" || b.Node == own
+	case *event.NodeFact: // its own addresses; everything else about nodes is the API's to say
+		return b.What == "agent" && b.Node.Name == own
+	case *event.PodFact, *event.ServiceFact, *event.Asked: // whether another node lives is not an agent's to say
+		return false
+	}
+	return true
+}
+
+// date puts a message's times right: those of a publisher that could not measure how far its clock is off, and those that
+// lie in the future, which would move the fold's clock there.
+func (in *intake) date(m *message, node string, events []event.Event) {
+	if node == "" || len(events) == 0 {
+		return
+	}
+	var shift time.Duration
+	if off, err := strconv.ParseInt(m.header.Get(headerOffset), 10, 64); err == nil {
+		in.skews[node] = event.Seconds(off)
+	} else if sent, err := strconv.ParseInt(m.header.Get(headerSent), 10, 64); err == nil {
+		late := m.stored.Sub(time.Unix(0, sent)) // the way here included, which is short
+		in.skews[node] = event.Seconds(late)
+		if late.Abs() > farOff {
+			shift = late
+		}
+	}
+	newest := events[0].Time
+	for i := range events {
+		if events[i].Time.After(newest) {
+			newest = events[i].Time
+		}
+	}
+	if ahead := newest.Add(shift).Sub(m.stored); ahead > farOff {
+		shift -= ahead
+	}
+	if shift == 0 {
+		return
+	}
+	in.stats.Shifted++
+	for i := range events {
+		events[i].Time = events[i].Time.Add(shift)
+	}
+}
+
+// String is for the log.
+func (s IntakeStats) String() string {
+	return fmt.Sprintf("%d messages, %d events, %d duplicate, %d missing, %d dropped by agents, %d refused, %d bad, %d shifted",
+		s.Messages, s.Events, s.Duplicate, s.Missing, s.Dropped, s.Refused, s.Bad, s.Shifted)
+}

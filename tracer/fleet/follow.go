@@ -1,0 +1,169 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// message is one stored message of a stream.
+type message struct {
+	seq     uint64
+	subject string
+	stored  time.Time // by the server's clock
+	header  nats.Header
+	data    []byte
+}
+
+// follower reads a stream in its order, by direct gets in batches (ADR-31 of NATS). It makes no consumer: there is nothing
+// to leave behind, any replica may answer, and whoever may only read needs no right that could be turned into writing.
+type follower struct {
+	nc     *nats.Conn
+	stream string
+	filter string // of subjects
+	seq    uint64 // next to read; 0: by from
+	from   time.Time
+	asks   uint64
+	sub    *nats.Subscription
+	inbox  string
+}
+
+const (
+	followBatch = 512
+	followBytes = 8 << 20
+	followWait  = 3 * time.Second
+	// followPoll is how often the end of a stream is asked for more.
+	followPoll = 50 * time.Millisecond
+)
+
+// follow starts at a sequence number, or, where that is 0, at the first message that is stored at or after from.
+func follow(nc *nats.Conn, stream, filter string, seq uint64, from time.Time) (*follower, error) {
+	f := &follower{nc: nc, stream: stream, filter: filter, seq: seq, from: from, inbox: nc.NewInbox()}
+	var err error
+	if f.sub, err = nc.SubscribeSync(f.inbox + ".*"); err != nil {
+		return nil, fmt.Errorf("read %s: %w", stream, err)
+	}
+	if err := f.sub.SetPendingLimits(-1, -1); err != nil { // a batch is bounded by what was asked for
+		return nil, fmt.Errorf("read %s: %w", stream, err)
+	}
+	return f, nil
+}
+
+func (f *follower) close() { _ = f.sub.Unsubscribe() }
+
+type getRequest struct {
+	Seq      uint64     `json:"seq,omitempty"`
+	From     *time.Time `json:"start_time,omitempty"`
+	Next     string     `json:"next_by_subj"`
+	Batch    int        `json:"batch"`
+	MaxBytes int        `json:"max_bytes"`
+}
+
+var errShort = errors.New("an answer of the stream is not whole")
+
+// next returns the messages that follow, none at the end of the stream. After an error the same messages may be asked for
+// again.
+func (f *follower) next(ctx context.Context) ([]message, error) {
+	req := getRequest{Seq: f.seq, Next: f.filter, Batch: followBatch, MaxBytes: followBytes}
+	if f.seq == 0 {
+		req.From = &f.from
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	f.asks++ // answers to an earlier question that come late are told apart
+	reply := f.inbox + "." + strconv.FormatUint(f.asks, 10)
+	if err := f.nc.PublishRequest("$JS.API.DIRECT.GET."+f.stream, reply, body); err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", f.stream, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, followWait)
+	defer cancel()
+	var out []message
+	for {
+		m, err := f.sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", f.stream, err)
+		}
+		if m.Subject != reply {
+			continue
+		}
+		before, _ := strconv.ParseUint(byServer(m.Header, "Nats-Last-Sequence"), 10, 64)
+		n := len(out)
+		if whole := n == 0 && before == 0 || n > 0 && out[n-1].seq == before; !whole {
+			return nil, errShort // something was dropped on the way here
+		}
+		text := byServer(m.Header, "Nats-Sequence")
+		if text == "" { // no message of the stream: the server says how it stands
+			switch status := m.Header.Get("Status"); status {
+			case "404": // nothing follows
+				return nil, nil
+			case "204": // the end of the batch
+				if n > 0 {
+					f.seq = out[n-1].seq + 1
+				}
+				return out, nil
+			default:
+				return nil, fmt.Errorf("read %s: %s %s", f.stream, status, m.Header.Get("Description"))
+			}
+		}
+		seq, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: message %q: %w", f.stream, text, err)
+		}
+		stored, err := time.Parse(time.RFC3339Nano, byServer(m.Header, "Nats-Time-Stamp"))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: message %d: %w", f.stream, seq, err)
+		}
+		out = append(out, message{seq: seq, subject: byServer(m.Header, "Nats-Subject"), stored: stored, header: m.Header, data: m.Data})
+	}
+}
+
+// byServer returns what the server says of a message. It adds its headers behind those of the publisher (genHeader in
+// nats-server), who may have set the same: only the last is the server's.
+func byServer(h nats.Header, key string) string {
+	all := h.Values(key)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1]
+}
+
+// all calls take for every message there is, and returns at the end of the stream.
+func (f *follower) all(ctx context.Context, take func(*message) error) error {
+	for {
+		batch, err := f.retry(ctx)
+		if err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			return nil
+		}
+		for i := range batch {
+			if err := take(&batch[i]); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// retry asks until there is an answer: a cluster that chooses a new leader, or a connection that comes back, takes a
+// moment.
+func (f *follower) retry(ctx context.Context) ([]message, error) {
+	for {
+		batch, err := f.next(ctx)
+		if err == nil {
+			return batch, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(retryEvery):
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package fleet
+
+import (
+	"context"
+	"time"
+
+	"github.com/midhop/midhop/tracer/event"
+)
+
+// FollowOptions say from where the stream of facts is read.
+type FollowOptions struct {
+	// Back is how much of the stream is read before what is new: what is needed to know the state, and what the reader
+	// wants to see. At least two checkpoints are read in any case.
+	Back  time.Duration
+	End   bool // end where the stream ends, instead of waiting for more
+	Build event.Build
+}
+
+// Follower is a Source that emits the facts of the stream in its order. A fold of it needs no timer: the stream holds the
+// clock too.
+type Follower struct {
+	conn   *Conn
+	opts   FollowOptions
+	intake *intake
+	live   chan struct{}
+}
+
+// NewFollower returns a Source over a connection of [Dial] or [Server.Dial].
+func NewFollower(c *Conn, o FollowOptions) (*Follower, error) {
+	in, err := newIntake(o.Build)
+	if err != nil {
+		return nil, err
+	}
+	return &Follower{conn: c, opts: o, intake: in, live: make(chan struct{})}, nil
+}
+
+// Live is closed when everything that the stream held at the start was emitted.
+func (f *Follower) Live() <-chan struct{} { return f.live }
+
+// Stats may be called at any time.
+func (f *Follower) Stats() IntakeStats { return f.intake.Stats() }
+
+// Skews returns the newest measured clock offset of each node, the hub's clock minus the node's.
+func (f *Follower) Skews() map[string]event.Seconds {
+	f.intake.mu.Lock()
+	defer f.intake.mu.Unlock()
+	out := make(map[string]event.Seconds, len(f.intake.skews))
+	for node, s := range f.intake.skews {
+		out[node] = s
+	}
+	return out
+}
+
+// warmUp is what has to be read so that everything that is repeated at checkpoints was met once.
+const warmUp = 2*CheckpointInterval + time.Minute
+
+// Run emits until ctx ends.
+func (f *Follower) Run(ctx context.Context, emit func([]event.Event)) error {
+	from := time.Now().Add(-max(f.opts.Back, warmUp))
+	follow, err := follow(f.conn.nc, StreamFacts, allFacts, 0, from)
+	if err != nil {
+		return err
+	}
+	defer follow.close()
+	live := false
+	for {
+		batch, err := follow.retry(ctx)
+		if err != nil {
+			return nil // ctx has ended
+		}
+		for i := range batch {
+			if events := f.intake.take(&batch[i]); len(events) > 0 {
+				emit(events)
+			}
+		}
+		if len(batch) > 0 {
+			continue
+		}
+		if !live {
+			live = true
+			close(f.live)
+		}
+		if f.opts.End {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followPoll):
+		}
+	}
+}
