@@ -1,0 +1,225 @@
+package lab
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	route "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Faults whose victims are those who come while it lasts.
+
+// callerStalls waits until connections of the pod that dials the service hang.
+func callerStalls(t *testing.T, c *Cluster) {
+	t.Helper()
+	eventually(t, 15*time.Second, "the calling pod's sockets stall", func() bool {
+		stuck := 0
+		for _, s := range sockets(t, c.caller.net, 0, false) {
+			if s.retransmits >= 2 {
+				stuck++
+			}
+		}
+		return stuck >= 2
+	})
+}
+
+func TestPodGone(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	c, _ := broken(t, "pod-gone")
+	callerStalls(t, c)
+	<-c.Settled()
+	led := 0
+	for k := range c.plan.Nodes {
+		for _, f := range entries(t, c.node(k)) {
+			if f.TupleReply.IP.SourceAddress == c.plan.Pods[0].Addr && translated(f) {
+				led++
+			}
+		}
+	}
+	if led < c.opts.Connections {
+		t.Errorf("%d entries lead to the dead pod, of %d connections", led, c.opts.Connections)
+	}
+	if n := tcpCounter(t, c.caller.net, "EstabResets"); n > 0 {
+		t.Errorf("%d of the caller's connections were reset", n)
+	}
+	// Whoever comes now gets to the pod's successor, by every node.
+	newcomersGoBy(t, c, func(int) bool { return true })
+}
+
+// TestServiceDown: connections to every pod stall, the entries that lead to them stay, and whoever comes later is refused
+// by every way that there was.
+func TestServiceDown(t *testing.T) {
+	needRoot(t)
+	for _, mode := range []string{"nftables", "iptables"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			c, _ := broken(t, "service-down", func(o *Options) { o.Mode = mode })
+			if len(c.plan.Pods) != 2 {
+				t.Fatalf("%d pods", len(c.plan.Pods))
+			}
+			callerStalls(t, c)
+			<-c.Settled()
+			led := map[netip.Addr]int{}
+			for k := range c.plan.Nodes {
+				for _, f := range entries(t, c.node(k)) {
+					if translated(f) {
+						led[f.TupleReply.IP.SourceAddress]++
+					}
+				}
+			}
+			for _, p := range c.plan.Pods {
+				if led[p.Addr] == 0 {
+					t.Errorf("no entry leads to %s any more", p.Name)
+				}
+			}
+			s := c.plan.Service
+			ways := map[string]netip.AddrPort{
+				"the cluster address": netip.AddrPortFrom(s.ClusterIP, s.Port),
+				"the own node's port": netip.AddrPortFrom(c.plan.Nodes[c.plan.Caller.Node].Addr, s.NodePort),
+				"a node's port":       netip.AddrPortFrom(c.plan.Nodes[c.plan.Victim].Addr, s.NodePort),
+			}
+			for way, to := range ways {
+				// A kernel sends few refusals a second to one address (icmp_ratelimit), and others dial as well.
+				eventually(t, 20*time.Second, "a connection by "+way+" is refused", func() bool {
+					err := c.caller.net.do(func() error {
+						conn, err := net.DialTimeout("tcp", to.String(), time.Second)
+						if err == nil {
+							conn.Close()
+						}
+						return err
+					})
+					if err == nil {
+						t.Fatalf("somebody answers by %s", way)
+					}
+					return errors.Is(err, unix.ECONNREFUSED)
+				})
+			}
+		})
+	}
+}
+
+// newcomersGoBy waits until by each node of which well holds another two new connections were made.
+func newcomersGoBy(t *testing.T, c *Cluster, well func(k int) bool) {
+	t.Helper()
+	made := func() map[int]DialTally {
+		got, err := c.ClientTally()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.New
+	}
+	before := made()
+	eventually(t, 10*time.Second, "new connections stand", func() bool {
+		now := made()
+		for k := range c.plan.Nodes {
+			if well(k) && now[k].Made < before[k].Made+2 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// newcomersStall waits until new connections of the calling pod by the victim wait for the third time, and checks that
+// those by other nodes do not, and that what stood before stands.
+func newcomersStall(t *testing.T, c *Cluster, before map[netip.Addr][]socket) {
+	t.Helper()
+	victim := c.plan.Nodes[c.plan.Victim]
+	eventually(t, 15*time.Second, "SYNs by the victim are repeated twice", func() bool {
+		stuck := map[netip.Addr]int{}
+		for _, s := range socketsIn(t, c.caller.net, route.TCP_SYN_SENT, 0, false) {
+			if s.retransmits >= 2 {
+				stuck[s.peer.Addr()]++
+			}
+		}
+		for a, n := range stuck {
+			if a != victim.Addr {
+				t.Fatalf("%d SYNs by %s are repeated", n, a)
+			}
+		}
+		return stuck[victim.Addr] >= 2
+	})
+	newcomersGoBy(t, c, func(k int) bool { return k != c.plan.Victim })
+	now := podSockets(t, c)
+	for peer, list := range before {
+		for _, s := range list {
+			same := func(o socket) bool { return o.peer == s.peer }
+			if !slices.ContainsFunc(now[peer], same) {
+				t.Errorf("the connection with %s is gone", s.peer)
+			}
+		}
+	}
+	if n := resets(t, c); n > 0 {
+		t.Errorf("%d connections were reset", n)
+	}
+}
+
+func TestTableFull(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	c, before := broken(t, "table-full")
+	newcomersStall(t, c, before)
+	h := c.node(c.plan.Victim)
+	if drop, failed := conntrackCounter(t, h.net, "drop"), conntrackCounter(t, h.net, "insert_failed"); drop < 5 || failed > 0 {
+		t.Errorf("drop %d, insert_failed %d", drop, failed)
+	}
+}
+
+func TestPortsExhausted(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	c, before := broken(t, "ports-exhausted")
+	newcomersStall(t, c, before)
+	h := c.node(c.plan.Victim)
+	if failed := conntrackCounter(t, h.net, "insert_failed"); failed < 5 {
+		t.Errorf("insert_failed %d", failed)
+	}
+}
+
+func TestHTTP502(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	o := testOptions(t)
+	o.Scenario = "http-502"
+	c := start(t, o)
+	requests := func() HTTPTally {
+		got, err := c.Requests()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *got
+	}
+	eventually(t, 10*time.Second, "the pool leads by every node", func() bool {
+		got := requests()
+		return got.OK > 2*visitors && len(got.Pool) == len(c.plan.Nodes)
+	})
+	before := requests()
+	if before.BadGateway+before.Other > 0 {
+		t.Fatalf("before the fault: %+v", before)
+	}
+	if _, err := c.Fault(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "502s", func() bool { return requests().BadGateway > 0 })
+	var last HTTPTally
+	eventually(t, 15*time.Second, "no 502 any more", func() bool {
+		got := requests()
+		calm := got.BadGateway == last.BadGateway && got.OK > last.OK+8*visitors
+		if got.BadGateway != last.BadGateway || last.OK == 0 {
+			last = got
+		}
+		return calm
+	})
+	// Every pooled connection costs one 502 at most. Until the health checks have failed so do new ones by the victim:
+	// one of three at most, of a few bursts.
+	t.Logf("before %+v, after %+v", before, last)
+	if pool := before.Pool[c.plan.Victim]; last.BadGateway > pool+visitors {
+		t.Errorf("%d answers with 502, %d connections of the pool led by the victim", last.BadGateway, pool)
+	}
+}
