@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/fleet"
+)
+
+// doctorPatience is how long the doctor waits for rungs to fire: the kernel's first window probe takes 200 ms.
+const doctorPatience = 2 * time.Second
+
+func newDoctor() *cobra.Command {
+	var output, why string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what works here, on which rung, and why not on a better one",
+		Long: `Opens every source of facts as a watch would, makes two connections of its own on the loopback device to see whether the
+rungs fire, says which rung serves each fact and what of this machine stands in the way of a better one, and closes all again.
+A fact on a lower rung is seen later or less exactly, never wrongly. The same list opens every stream. Exit code 3: no probe
+works here.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return usagef("unknown output %q: text or json", output)
+			}
+			var blind error
+			// What does not serve is the answer here, so it is not logged as well.
+			agent, stop, err := newLocalAgent(fleet.ThisHost(""), localFacts{
+				budget: 0.005, patience: doctorPatience, log: slog.New(slog.DiscardHandler),
+				blindOK: func(err error) { blind = err },
+			})
+			if err != nil {
+				return err
+			}
+			defer stop()
+			s := agent.Started
+			if why != "" {
+				if s.Probes, err = onlyFact(s.Probes, why); err != nil {
+					return err
+				}
+				s.Machine = nil
+			}
+			if output == "json" {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+			} else {
+				err = writeDoctor(cmd.OutOrStdout(), &s)
+			}
+			if err != nil {
+				return err
+			}
+			return blind
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVar(&why, "why", "", "tell of one `fact` only, such as nat, why no better rung serves")
+	return cmd
+}
+
+// onlyFact picks one fact.
+func onlyFact(probes []event.Probe, fact string) ([]event.Probe, error) {
+	i := slices.IndexFunc(probes, func(p event.Probe) bool { return p.Fact == fact })
+	if i >= 0 {
+		return probes[i : i+1], nil
+	}
+	var known []string
+	for _, p := range probes {
+		known = append(known, p.Fact)
+	}
+	return nil, usagef("no fact %q: there are %s", fact, strings.Join(known, ", "))
+}
+
+// writeDoctor prints rungs and circumstances for people.
+func writeDoctor(w io.Writer, s *event.Started) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, Linux %s, %s\n%-12s %-10s %-14s %s\n", s.Host.Node, s.Host.Kernel, s.Host.Arch, "FACT", "RUNG", "PRECISION", "SEEN TO FIRE")
+	for _, p := range s.Probes {
+		b.WriteString(probeLine(p) + reasons(p) + "\n")
+	}
+	for i, c := range s.Machine {
+		if i == 0 {
+			b.WriteString("\nMACHINE\n")
+		}
+		fmt.Fprintf(&b, "%-18s %s\n", c.Name, c.Is)
+		if c.Note != "" {
+			fmt.Fprintf(&b, "    %s\n", c.Note)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func probeLine(p event.Probe) string {
+	rung, precision, fired := p.Rung, "precise", "not tried"
+	switch {
+	case rung == "":
+		rung, precision = "none", "not available"
+	case !p.Precise:
+		precision = "coarse"
+	}
+	switch {
+	case p.Fired:
+		fired = "yes"
+	case p.Unproven != "":
+		fired = "no: " + p.Unproven
+	case p.Rung == "":
+		fired = "-"
+	}
+	return fmt.Sprintf("%-12s %-10s %-14s %s", p.Fact, rung, precision, fired)
+}
+
+// reasons lists the better rungs that do not serve, one to a line.
+func reasons(p event.Probe) string {
+	if p.Why == "" {
+		return ""
+	}
+	return "\n    " + strings.Join(strings.Split(p.Why, "; "), "\n    ")
+}

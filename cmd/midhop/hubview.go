@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/midhop/midhop/tracer"
+	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/fleet"
+	"github.com/midhop/midhop/tracer/model"
+)
+
+const sinceHelp = "of a hub: begin this long ago"
+
+// openHub reads a hub's stream instead of this machine's kernel. The fold is made here, by the same code and from the
+// same stream as the hub's own.
+func openHub(o localOptions, log *slog.Logger) (*localWatch, error) {
+	if o.nodes != "" || o.node != "" {
+		return nil, usagef("--hub and --nodes or --node contradict each other: the hub knows its nodes")
+	}
+	if o.since < 0 {
+		return nil, usagef("--since %s: a time above 0", o.since)
+	}
+	conn, stop, err := o.hub.read(o, log)
+	if err != nil {
+		return nil, err
+	}
+	follower, err := fleet.NewFollower(conn, fleet.FollowOptions{Build: build(), Back: o.since, End: o.cut})
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return &localWatch{
+		sources: []namedSource{{"hub", follower}},
+		options: tracer.Options{Log: log, Source: "hub", Boot: "stream"},
+		expects: []string{"sockets"},
+		live:    follower.Live(),
+		from:    time.Now().Add(-o.since),
+		close:   stop,
+	}, nil
+}
+
+// read connects to the streams as a reader. The second result ends the connection.
+func (o *hubOptions) read(l localOptions, log *slog.Logger) (*fleet.Conn, func(), error) {
+	if o.url == hubInCluster {
+		return o.dialCluster(l, log)
+	}
+	conn, err := o.dial("", l)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: "check --hub, and --hub-token or --hub-creds; midhop without --hub looks at this machine"}
+	}
+	return conn, conn.Close, nil
+}
+
+// sinceFrom lets through what was told from a moment on: what a reader of a stream folds before that, to know the state, is
+// not what was asked for. keep may be nil.
+func sinceFrom(from time.Time, keep func(*event.Event) bool) func(*event.Event) bool {
+	if from.IsZero() {
+		return keep
+	}
+	return func(e *event.Event) bool { return !e.Time.Before(from) && (keep == nil || keep(e)) }
+}
+
+// hubIncidents asks a hub for what it has found, also what is over.
+func hubIncidents(ctx context.Context, o incidentsOptions) (*sight, error) {
+	conn, stop, err := o.sight.local.hub.read(o.sight.local, o.sight.local.log())
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	now := time.Now()
+	// One that was opened earlier and is open still was updated since, or it is not known here.
+	list, err := fleet.Incidents(ctx, conn, now.Add(-o.since))
+	if err != nil {
+		return nil, err
+	}
+	s := &sight{snap: &model.Snapshot{Clock: now.UTC(), Since: now.Add(-o.since).UTC()}}
+	for _, in := range list {
+		s.incidents = append(s.incidents, model.IncidentView{Incident: in.Incident, Updates: in.Updates})
+		s.snap.Coverage = in.Coverage
+	}
+	return s, nil
+}

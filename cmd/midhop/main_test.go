@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// binary is the real program, built once for the tests that need real processes.
+var binary string
+
+func TestMain(m *testing.M) {
+	testscript.Main(wholeProgram{m}, map[string]func(){
+		"midhop":   func() { os.Exit(run("midhop", os.Args[1:])) },
+		pluginName: func() { os.Exit(run(pluginName, os.Args[1:])) },
+	})
+}
+
+// partVariable is set in processes that play a part in a test of another, and need no program.
+const partVariable = "MIDHOP_TEST_PART"
+
+// wholeProgram builds the program before the tests run, and removes it afterwards.
+type wholeProgram struct{ m *testing.M }
+
+func (w wholeProgram) Run() int {
+	dir, err := os.MkdirTemp("", "midhop-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run it too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	binary = filepath.Join(dir, "midhop")
+	if os.Geteuid() == 0 && os.Getenv(partVariable) == "" { // only root runs labs
+		if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			return 1
+		}
+	}
+	return w.m.Run()
+}
+
+// TestScript holds the command line to its contract: one .txtar file per command or topic.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			dir, err := filepath.Abs("testdata/recordings")
+			env.Setenv("RECORDINGS", dir)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// exits is the script command `exits CODE PROGRAM [ARG ...]`: it runs the program and holds it to its exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARG ...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/midhop/midhop/tracer/event"
+)
+
+// untilNamed reads what a lab tells until its incident has been open for so long. It returns the rest of it, a nodes file,
+// and the node that the lab broke.
+func untilNamed(t *testing.T, stream io.Reader, lasts time.Duration) (lines *bufio.Scanner, nodes, target string) {
+	t.Helper()
+	var text strings.Builder
+	lines = bufio.NewScanner(stream)
+	lines.Buffer(nil, event.MaxLine)
+	for opened, over := (time.Time{}), false; !over; {
+		if !lines.Scan() {
+			t.Fatal("the lab ended before its incident had been open for as long as it should: ", lines.Err())
+		}
+		e, err := event.Decode(lines.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch b := e.Body.(type) {
+		case *event.NodeFact:
+			if b.What == "added" {
+				fmt.Fprintf(&text, "- name: %s\n  addresses: [%s]\n", b.Node.Name, b.Node.Addresses[0].IP)
+			}
+		case *event.Fault:
+			target = b.Target
+		case *event.IncidentFinding:
+			if e.Type == event.IncidentOpened {
+				opened = e.Time
+			}
+		}
+		over = !opened.IsZero() && !e.Time.Before(opened.Add(lasts))
+	}
+	nodes = filepath.Join(t.TempDir(), "nodes.yaml")
+	if err := os.WriteFile(nodes, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return lines, nodes, target
+}
+
+// TestRelief lets the lab's incident happen and closes what hangs: exactly sockets that cross the dead node, each told as
+// a fact, no faster than asked for, and without --yes none at all. What is left of them afterwards is nothing, and who dialled
+// through the dead node has connected again through the others.
+func TestRelief(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the lab makes network namespaces: needs root")
+	}
+	lab := exec.Command(binary, "lab", "node-gone", "--seed", "90417", "--connections", "100", "--duration", "27s", "--whole", "--keep", "--reconnect", "-o", "jsonl")
+	stdout, err := lab.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = lab.Process.Signal(unix.SIGINT)
+		_ = lab.Wait()
+	}()
+	// Whoever looks afterwards has to see for itself that the silence lasts: the lab's own agents, which hear the node's agent
+	// fall silent, name it within a second.
+	lines, file, target := untilNamed(t, stdout, 2*time.Second)
+	nodes, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again dialledAgain
+	go again.read(lines, target)
+	relieve := func(args ...string) (stdout, stderr string) {
+		t.Helper()
+		cmd := exec.Command(binary, append([]string{"relief", "--nodes", file, "--node", "somewhere-else", "--via", target}, args...)...)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("relief %v: %v\n%s%s", args, err, &out, &errs)
+		}
+		return out.String(), errs.String()
+	}
+	plan, _ := relieve()
+	if !strings.Contains(plan, target) || !strings.Contains(plan, "nothing was closed: this is the plan") || !strings.Contains(plan, "left alone: ") {
+		t.Fatalf("the plan is\n%s", plan)
+	}
+	began := time.Now()
+	const rate = 100
+	out, said := relieve("--yes", "--rate", strconv.Itoa(rate), "-o", "jsonl")
+	t.Logf("in %s: %s", time.Since(began), said)
+	closed, dialled := 0, 0
+	var first, last time.Time
+	for line := range strings.Lines(out) {
+		e, err := event.Decode([]byte(strings.TrimSpace(line)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fact, ok := e.Body.(*event.TCPFact)
+		if !ok || e.Type != event.TCPClosed || fact.How != "relief" {
+			t.Fatalf("line %s", line)
+		}
+		if !strings.Contains(string(nodes), fmt.Sprintf("- name: %s\n  addresses: [%s]", target, fact.Socket.Peer.IP)) {
+			t.Errorf("%s is no address of %s", fact.Socket.Peer.IP, target)
+		}
+		closed++
+		if fact.Socket.Local.Port >= firstEphemeral && fact.Socket.Peer.Port < firstEphemeral { // who dialled a port of the node
+			dialled++
+		}
+		if last = e.Time; first.IsZero() {
+			first = e.Time
+		}
+	}
+	// Both ends of this machine's namespaces are paced by themselves, so the least that all of them took is the longest of these.
+	if least := time.Duration(max(dialled, closed-dialled)-1) * time.Second / rate * 9 / 10; last.Sub(first) < least {
+		t.Errorf("%d sockets were closed within %s, want at least %s", closed, last.Sub(first), least)
+	}
+	if closed == 0 || !strings.Contains(said, fmt.Sprintf("closed %d socket", closed)) {
+		t.Errorf("%d facts; it says:\n%s", closed, said)
+	}
+	// Idle ones may be probed by now, but are not proven dead before their second probe in a row.
+	if after, _ := relieve(); !strings.Contains(after, "nothing to relieve") && !strings.Contains(after, "close 0 sockets") {
+		t.Errorf("after the relief there is still\n%s", after)
+	}
+	if dialled == 0 {
+		t.Fatal("none of the closed sockets had dialled the dead node")
+	}
+	again.await(t, dialled)
+}
+
+// firstEphemeral is below every port that the kernel chooses for who dials, and above those of nodes' services.
+const firstEphemeral = 32768
+
+// dialledAgain counts the connections that pods make to nodes other than the dead one after its incident has opened.
+type dialledAgain struct {
+	mu sync.Mutex
+	n  int
+}
+
+// read reads the lab's stream until it ends.
+func (d *dialledAgain) read(lines *bufio.Scanner, dead string) {
+	for lines.Scan() {
+		e, err := event.Decode(lines.Bytes())
+		if err != nil {
+			return // the end of a lab that was told to stop
+		}
+		body, ok := e.Body.(*event.Sockets)
+		if !ok {
+			continue
+		}
+		d.mu.Lock()
+		for i := range body.Rows {
+			r := &body.Rows[i]
+			if r.Change == event.SocketSeen && r.Role == event.RoleDialled && r.Via != nil && r.Via.Node != "" && r.Via.Node != dead && r.TCP.State == "established" {
+				d.n++
+			}
+		}
+		d.mu.Unlock()
+	}
+}
+
+// await waits until so many have connected again.
+func (d *dialledAgain) await(t *testing.T, n int) {
+	t.Helper()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.After(30 * time.Second); ; {
+		d.mu.Lock()
+		got := d.n
+		d.mu.Unlock()
+		if got >= n {
+			t.Logf("%d of %d connected again through other nodes", got, n)
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatalf("%d of %d connected again through other nodes", got, n)
+		}
+	}
+}
