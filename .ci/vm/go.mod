@@ -1,0 +1,3 @@
+module github.com/midhop/midhop/ci/vm
+
+go 1.26.0

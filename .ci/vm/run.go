@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A plan is what the command line of `vm run` asks for.
+type plan struct {
+	kernels  []kernel
+	mirror   string
+	pkgs     []string
+	bins     []string
+	run      string
+	deadline time.Duration
+	memory   int
+	logs     string
+}
+
+var began = time.Now()
+
+// say prints a line of progress.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "vm %5.1fs %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// runAll boots one guest after the other, as each takes all cores, and prints the table of what came out.
+func runAll(ctx context.Context, p plan) error {
+	if len(p.pkgs)+len(p.bins) == 0 {
+		return errUsage
+	}
+	expected, err := readExpectations()
+	if err != nil {
+		return err
+	}
+	if err := installTools(ctx); err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp("", "midhop-vm-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	jobs, err := buildJobs(ctx, p, work)
+	if err != nil {
+		return err
+	}
+	images, err := fetch(ctx, p.kernels, p.mirror)
+	if err != nil {
+		return err
+	}
+	logs := p.logs
+	if logs == "" {
+		logs = work
+	} else if err := os.MkdirAll(logs, 0o755); err != nil {
+		return err
+	}
+	all := newResults(jobs)
+	for _, k := range images {
+		g, err := runGuest(ctx, k, p, work, logs, jobs)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := all.add(ctx, k, jobs, g, err, expected); err != nil {
+			return err
+		}
+	}
+	if p.run == "" {
+		all.checkStale(expected)
+	}
+	all.print(os.Stdout)
+	if n := len(all.wrong); n > 0 {
+		return fmt.Errorf("%d outcomes are not the expected ones", n)
+	}
+	return nil
+}
+
+func runGuest(ctx context.Context, k image, p plan, work, logs string, jobs []job) (*guest, error) {
+	root := filepath.Join(work, "root.cpio")
+	defer os.Remove(root)
+	missing, err := writeRoot(ctx, root, k, jobs)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, err
+	}
+	say("%s: root of %d MiB", k.name, info.Size()>>20)
+	ctx, cancel := context.WithTimeoutCause(ctx, p.deadline, fmt.Errorf("deadline of %s reached", p.deadline))
+	defer cancel()
+	g, err := boot(ctx, k, root, filepath.Join(logs, k.name+".console"), p.memory, jobs)
+	if g == nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		say("%s has no module %s", k.name, strings.Join(missing, " "))
+	}
+	for _, m := range g.unloadable {
+		say("%s: module not loaded: %s", k.name, m)
+	}
+	if p.logs != "" {
+		for i, j := range jobs {
+			name := filepath.Join(logs, k.name+"."+strings.ReplaceAll(j.name, "/", "-")+".out")
+			err = errors.Join(err, os.WriteFile(name, g.outputs[i], 0o644))
+		}
+	}
+	return g, err
+}
+
+// buildJobs builds the packages' test binaries and resolves the other binaries.
+func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
+	root, err := repository()
+	if err != nil {
+		return nil, err
+	}
+	var jobs []job
+	os.Setenv("CGO_ENABLED", "0") // the guest has no C library of the build's
+	for i, pkg := range p.pkgs {
+		say("building the tests of %s", pkg)
+		binary := filepath.Join(work, fmt.Sprint(i)+".test")
+		pkg = filepath.Clean(pkg)
+		if _, err := output(ctx, root, "go", "test", "-c", "-ldflags=-s -w", "-o", binary, "./"+pkg); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(binary); err != nil {
+			return nil, fmt.Errorf("package %s has no tests", pkg)
+		}
+		// The test's own time limit comes first, because its report names the test that hangs.
+		args := []string{"-test.v=test2json", "-test.timeout=" + (p.deadline * 3 / 4).String()}
+		if p.run != "" {
+			args = append(args, "-test.run="+p.run)
+		}
+		jobs = append(jobs, job{name: pkg, path: binary, args: args, tests: true, files: filepath.Join(root, pkg)})
+	}
+	for _, bin := range p.bins {
+		words := strings.Fields(bin)
+		if len(words) == 0 {
+			return nil, errUsage
+		}
+		binary := words[0]
+		if !filepath.IsAbs(binary) {
+			binary = filepath.Join(root, binary)
+		}
+		jobs = append(jobs, job{name: strings.Join(append([]string{filepath.Base(binary)}, words[1:]...), " "), path: binary, args: words[1:]})
+	}
+	return jobs, nil
+}
+
+// repository gives the directory of the main module, at or above the working directory.
+func repository() (string, error) {
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if mod, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && strings.HasPrefix(string(mod), "module github.com/midhop/midhop\n") {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", errors.New("run vm inside the repository")
+		}
+	}
+	return "", err
+}
