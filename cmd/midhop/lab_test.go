@@ -247,6 +247,7 @@ func TestLabNamesFromThePodsNodeAlone(t *testing.T) {
 // TestLabAsks: the usual first look, with leave to ask the suspect. That it does not answer proves its death; that it does
 // rules it out before anybody has named it.
 func TestLabAsks(t *testing.T) {
+	t.Parallel()
 	answer := func(t *testing.T, r labRun, want event.Answer) {
 		t.Helper()
 		_, fault := r.fault(t)
@@ -286,6 +287,7 @@ func TestLabAsks(t *testing.T) {
 }
 
 func TestLabNamesNobody(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"healthy":  {"healthy"},
 		"direct":   {"direct"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,7 +47,17 @@ func (w wholeProgram) Run() int {
 			return 1
 		}
 	}
+	sideBySide()
 	return w.m.Run()
+}
+
+// sideBySide lets more tests run at once than there are processors: the labs among them wait for the kernel's clocks, and
+// the matrix of the labs runs as many.
+func sideBySide() {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = flag.Set("test.parallel", "4") // a number
+	}
 }
 
 // TestScript holds the command line to its contract: one .txtar file per command or topic.

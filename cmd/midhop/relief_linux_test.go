@@ -59,6 +59,7 @@ func untilNamed(t *testing.T, stream io.Reader, lasts time.Duration) (lines *buf
 // a fact, no faster than asked for, and without --yes none at all. What is left of them afterwards is nothing, and who dialled
 // through the dead node has connected again through the others.
 func TestRelief(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("the lab makes network namespaces: needs root")
 	}
