@@ -117,6 +117,18 @@ func (r labRun) fault(t *testing.T) (time.Time, event.Fault) {
 	return faults[0].Time, *faults[0].Body.(*event.Fault)
 }
 
+// told is every word of the run on an incident, a line each, to see by why there is one more or one less than there should be.
+func (r labRun) told() string {
+	var lines []byte
+	for _, e := range r.events {
+		switch e.Type {
+		case event.IncidentOpened, event.IncidentUpdated, event.IncidentClosed:
+			lines = event.AppendJSON(append(lines, '\n'), &e)
+		}
+	}
+	return string(lines)
+}
+
 // named holds the run to exactly one incident that names the fault's target, and returns it as it was opened and as it
 // was last told.
 func (r labRun) named(t *testing.T, within time.Duration) (opened, last event.Incident) {
@@ -124,7 +136,7 @@ func (r labRun) named(t *testing.T, within time.Duration) (opened, last event.In
 	at, fault := r.fault(t)
 	all := r.of(event.IncidentOpened)
 	if len(all) != 1 {
-		t.Fatalf("%d incidents opened, want 1", len(all))
+		t.Fatalf("%d incidents opened, want 1 on %s at %v:%s", len(all), fault.Target, at, r.told())
 	}
 	opened = all[0].Body.(*event.IncidentFinding).Incident
 	last = opened
@@ -278,7 +290,7 @@ func TestLabAsks(t *testing.T) {
 		answer(t, r, event.AnswerRefused)
 		all := r.of(event.IncidentOpened)
 		if len(all) != 1 {
-			t.Fatalf("%d incidents opened, want 1", len(all))
+			t.Fatalf("%d incidents opened, want 1:%s", len(all), r.told())
 		}
 		if in := all[0].Body.(*event.IncidentFinding).Incident; in.Rule != "front-gone" || in.Culprit.Kind != event.CulpritUnknown {
 			t.Errorf("%s on %s %s", in.Rule, in.Culprit.Kind, in.Culprit.Name)
