@@ -32,7 +32,7 @@ type Cluster struct {
 	closed chan struct{}
 	up     time.Time
 
-	breaking sync.Mutex     // held while the fault is made; the lab does not go away under it
+	breaking sync.Mutex     // held while the fault is made, or what follows from it; the lab does not go away under either
 	stories  sync.WaitGroup // what the fault has set going and is not over
 	settled  chan struct{}
 

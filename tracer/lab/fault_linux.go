@@ -110,10 +110,18 @@ func (c *Cluster) until(ctx context.Context, after time.Duration) bool {
 	return false
 }
 
-// later runs f after a while as a part of what happens, unless the lab is closed by then.
+// later runs f after a while as a part of what happens, unless the lab is closed by then. The lab does not go away under it.
 func (c *Cluster) later(after time.Duration, what string, f func() error) {
 	c.story(what, func() error {
 		if !c.pause(after) {
+			return nil
+		}
+		c.breaking.Lock()
+		defer c.breaking.Unlock()
+		c.mu.Lock()
+		ended := c.ended
+		c.mu.Unlock()
+		if ended {
 			return nil
 		}
 		return f()
