@@ -62,7 +62,7 @@ func newAgent() *cobra.Command {
 
 What goes to a hub is kept here while the hub is away, up to a bound; beyond it the oldest facts go, and are counted. Of
 the connections that this node translates only those leave it whose ends are both elsewhere: of the others the sockets are
-seen by themselves.`,
+seen by themselves, and their entries are told while some of these are in trouble.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.output != "jsonl" {
@@ -139,7 +139,9 @@ func publishTo(ctx context.Context, agent *fleet.Agent, o agentOptions) error {
 		return err
 	}
 	defer conn.Close()
-	p, err := fleet.NewPublisher(conn, fleet.PublishOptions{Node: agent.Node, Restate: agent.Again, Log: o.local.log()})
+	p, err := fleet.NewPublisher(conn, fleet.PublishOptions{
+		Node: agent.Node, Restate: agent.Again, Translations: agent.Translations, Log: o.local.log(),
+	})
 	if err != nil {
 		return err
 	}

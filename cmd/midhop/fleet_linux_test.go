@@ -454,10 +454,12 @@ func TestFleetAsks(t *testing.T) {
 	}
 }
 
-// TestFleetJudgesTheLivingToo breaks what living nodes translate. A lost table is named, and so is a service whose address
-// has moved, for which the hub asks the old node's ledger. A node that is healthy may at no time be named.
+// TestFleetJudgesTheLivingToo breaks what living nodes translate, or what stands behind it. A lost table is named, and so is a
+// service whose address has moved, for which the hub asks the old node's ledger; clients that are gone, for which it asks the
+// ledgers of the nodes before them; and a pod that is gone, of which the callers' own node tells. A node that is healthy may at no
+// time be named.
 func TestFleetJudgesTheLivingToo(t *testing.T) {
-	for _, scenario := range []string{"nat-lost", "vip-moved"} {
+	for _, scenario := range []string{"nat-lost", "vip-moved", "client-gone", "pod-gone"} {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
 			o := lab.Defaults()

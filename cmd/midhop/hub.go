@@ -285,6 +285,13 @@ func (n nameless) Handed(ctx context.Context) ([]string, error) {
 	return out, err
 }
 
+// Unnamed implements fleet.Fold.
+func (n nameless) Unnamed(ctx context.Context) ([]string, error) {
+	var out []string
+	err := n.engine.Do(ctx, func(m *model.Model) { out = m.Unnamed() })
+	return out, err
+}
+
 // certificate is a pair of files that is read again when it was renewed.
 type certificate struct {
 	cert, key string

@@ -111,6 +111,7 @@ func addLedger(agent *fleet.Agent, probed bool, log *slog.Logger, level slog.Lev
 		return nil
 	}
 	agent.Sources = append(agent.Sources, ledger)
+	agent.Translations = ledger.Restate
 	serveNAT(&agent.Started, conntrack.Rung, "")
 	return ledger
 }

@@ -79,7 +79,7 @@ type NAT struct {
 type NATFact struct {
 	NAT  NAT          `json:"nat"`
 	By   By           `json:"by"`
-	Rung string       `json:"rung"`           // ctnetlink, dump, fexit, kprobe, kprobe.multi
+	Rung string       `json:"rung"`           // ctnetlink, dump, fexit, kprobe, kprobe.multi; checkpoint: repeated from what is known
 	Why  string       `json:"why,omitempty"`  // destroyed: closed, timeout, flushed, netns, unknown
 	Age  Opt[Seconds] `json:"age_s,omitzero"` // destroyed: how long it lived
 	// Since is set where nobody saw the end and a dump found the entry missing: it was seen last then, and ended between

@@ -33,6 +33,9 @@ type Agent struct {
 	Interval time.Duration                                    // between heartbeats, [HeartbeatInterval] if zero
 	Restate  func()                                           // asks the sources to tell again what they know; may be nil
 
+	// Translations asks for NAT entries, see [PublishOptions.Translations]; may be nil.
+	Translations func(want func(original, reply event.Tuple, zone uint16) bool)
+
 	again atomic.Bool
 }
 

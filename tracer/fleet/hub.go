@@ -24,6 +24,8 @@ type Fold interface {
 	Nameless(ctx context.Context, node string) ([]event.Socket, error)
 	// Handed returns nodes whose ledgers may tell who had connections that another node has met in mid-stream.
 	Handed(ctx context.Context) ([]string, error)
+	// Unnamed returns nodes whose ledgers may tell what sockets in trouble have in common behind them.
+	Unnamed(ctx context.Context) ([]string, error)
 }
 
 // HubOptions say how a hub runs. Build and Fold are needed.

@@ -9,7 +9,7 @@ import (
 )
 
 // crossings are the translated connections of this node whose ends are both elsewhere. Only these have to leave it: of
-// the others the node's own sockets are one end, and whoever sees them needs no ledger of another node. It is also what
+// the others the node's own sockets are one end, and they leave it while those are in trouble: [ownNAT]. It is also what
 // checkpoints are written from. It holds no pointers, so that a full table costs the garbage collector nothing.
 type crossings struct {
 	locals map[netip.Addr]struct{}
@@ -93,7 +93,7 @@ func keyOf(n *event.NAT) crossKey {
 
 // checkpoint hands out every entry as nat.found, and forgets those of which one end turned out to be here.
 func (c *crossings) checkpoint(node string, now time.Time, out func(*event.Event)) {
-	fact := &event.NATFact{By: event.By{Node: node}, Rung: "checkpoint"}
+	fact := &event.NATFact{By: event.By{Node: node}, Rung: rungCheckpoint}
 	e := event.Event{Type: event.NATFound, Time: now, Source: "agent/" + node, Body: fact}
 	for k, x := range c.known {
 		fact.NAT = event.NAT{

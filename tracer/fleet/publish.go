@@ -29,7 +29,11 @@ type PublishOptions struct {
 	Checkpoint time.Duration
 	// Restate asks the sources to tell again what they know; called at every checkpoint and after a loss. May be nil.
 	Restate func()
-	Log     *slog.Logger // nil: silent
+	// Translations asks the source of NAT facts to repeat those entries that are wanted, as [conntrack.Source.Restate] does:
+	// as nat.found of the rung "checkpoint". Called when sockets of this node are in trouble. May be nil: a reader of the
+	// stream then does not know what connections with an end on this node have in common beyond it.
+	Translations func(want func(original, reply event.Tuple, zone uint16) bool)
+	Log          *slog.Logger // nil: silent
 }
 
 // CheckpointInterval is how often an agent repeats all it knows. A hub that starts has to read no further back than
@@ -45,6 +49,7 @@ type Publisher struct {
 
 	mu    sync.Mutex
 	cross *crossings
+	own   *ownNAT
 	// Entries that went before their connections in the span that began at span.
 	strangers int
 	span      time.Time
@@ -73,7 +78,7 @@ func NewPublisher(c *Conn, o PublishOptions) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Publisher{opts: o, clock: &offset{nc: c.nc}, cross: newCrossings(), log: o.Log}
+	p := &Publisher{opts: o, clock: &offset{nc: c.nc}, cross: newCrossings(), own: newOwnNAT(), log: o.Log}
 	origin := "agent/" + o.Node + "-" + bootStamp(time.Now())
 	box := func(subject, stage string, delay time.Duration) *outbox {
 		return &outbox{
@@ -99,24 +104,51 @@ func (p *Publisher) Write(batch []event.Event) {
 		e.Time = e.Time.Add(shift)
 		switch b := e.Body.(type) {
 		case *event.NATFact:
+			if b.Rung == rungCheckpoint { // only what wantOwn chose
+				e.Type = event.NATRecalled
+				p.facts.add(e)
+				continue
+			}
 			if p.cross.take(e.Type, &b.NAT) {
 				p.ledger.add(e)
 			}
-			p.strange(e, b)
+			if !p.strange(e, b) && e.Type == event.NATDestroyed && p.own.forget(keyOf(&b.NAT)) {
+				p.facts.add(e)
+			}
 			continue
 		case *event.NodeFact, *event.Sockets:
 			p.cross.learn(e)
 		}
 		p.facts.add(e)
+		if p.own.over > 0 {
+			p.facts.add(p.lostEvent("publish.nat", uint64(p.own.over), p.own.since))
+			p.own.over = 0
+		}
+		if p.opts.Translations != nil && p.own.watch(e) {
+			p.opts.Translations(p.wantOwn)
+		}
 	}
 }
 
+// rungCheckpoint is the rung of an entry that is repeated from what is known.
+const rungCheckpoint = "checkpoint"
+
+// wantOwn says whether an entry has an end on this node and is to be told now.
+func (p *Publisher) wantOwn(original, reply event.Tuple, zone uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := event.NAT{Original: original, Reply: reply, Zone: zone}
+	return !p.cross.elsewhere(&n) && p.own.wants(keyOf(&n))
+}
+
 // strange tells what is no healthy connection's coming and going among the facts, where it is judged: an entry that was picked
-// up in mid-stream, since its node had lost it or another had it before, and one that went before its connection did.
-func (p *Publisher) strange(e *event.Event, b *event.NATFact) {
+// up in mid-stream, since its node had lost it or another had it before, and one that went before its connection did. It says
+// whether e was such.
+func (p *Publisher) strange(e *event.Event, b *event.NATFact) bool {
 	switch {
 	case e.Type == event.NATCreated && b.State == "established":
 		p.facts.add(e)
+		return true
 	case e.Type == event.NATDestroyed && (b.Why == "flushed" || b.Why == "timeout"):
 		if now := e.Time.Truncate(strangeSpan); !now.Equal(p.span) {
 			if over := p.strangers - min(p.strangers, maxStrange); over > 0 {
@@ -124,8 +156,9 @@ func (p *Publisher) strange(e *event.Event, b *event.NATFact) {
 			}
 			p.span, p.strangers = now, 0
 		}
+		p.own.forget(keyOf(&b.NAT))
 		if p.strangers++; p.strangers > maxStrange {
-			return
+			return true
 		}
 		// What is folded does not know the entry: it comes first, so that the loss finds the socket that it strands.
 		entry := *e
@@ -135,7 +168,9 @@ func (p *Publisher) strange(e *event.Event, b *event.NATFact) {
 		entry.Body = &body
 		p.facts.add(&entry)
 		p.facts.add(e)
+		return true
 	}
+	return false
 }
 
 // Of entries that a table lost at one stroke this many are told in a span; they are alike, and the rest is counted.
@@ -195,6 +230,7 @@ const (
 func (p *Publisher) checkpointLedger() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.own.checkpoint()
 	o := p.ledger
 	o.mu.Lock()
 	defer o.mu.Unlock()

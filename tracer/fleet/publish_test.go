@@ -282,7 +282,8 @@ type crossingFold struct {
 	n  int
 }
 
-func (c *crossingFold) Handed(context.Context) ([]string, error) { return nil, nil }
+func (c *crossingFold) Handed(context.Context) ([]string, error)  { return nil, nil }
+func (c *crossingFold) Unnamed(context.Context) ([]string, error) { return nil, nil }
 
 func (c *crossingFold) Nameless(_ context.Context, node string) ([]event.Socket, error) {
 	c.mu.Lock()

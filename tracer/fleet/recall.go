@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 type recalls struct {
 	entries atomic.Uint64
 	asked   map[string]map[legKey]struct{} // by incident: sockets that the ledger was asked for
+	unnamed map[string]time.Time           // nodes whose ledgers were read for sockets in trouble, and when
 }
 
 // legKey is the inner leg of a translated connection, as the pod's socket has it.
@@ -23,6 +25,15 @@ type legKey struct{ local, peer event.Endpoint }
 // handed is before a node's name, instead of an incident's id, where its ledger is asked who had connections that another
 // node has met in mid-stream.
 const handed = "handed "
+
+// unnamed is the same where it is asked who stands behind sockets in trouble.
+const unnamed = "unnamed "
+
+// Ledgers that are read for sockets in trouble: each so often, and so many at a time.
+const (
+	unnamedEvery = 20 * time.Second
+	maxUnnamed   = 4
+)
 
 // recallEvery is the time between two looks at one incident's sockets.
 const recallEvery = 500 * time.Millisecond
@@ -35,7 +46,7 @@ func (h *Hub) recall(ctx context.Context) {
 		return
 	case <-h.follower.Live(): // before, the stream may yet hold what another hub has recalled
 	}
-	h.recalls.asked = make(map[string]map[legKey]struct{})
+	h.recalls.asked, h.recalls.unnamed = make(map[string]map[legKey]struct{}), make(map[string]time.Time)
 	pending := make(map[string]string) // incident -> node
 	timer := time.NewTimer(recallEvery)
 	defer timer.Stop()
@@ -54,6 +65,7 @@ func (h *Hub) recall(ctx context.Context) {
 			if err == nil && len(nodes) == 0 {
 				maps.DeleteFunc(h.recalls.asked, func(id string, _ map[legKey]struct{}) bool { return strings.HasPrefix(id, handed) })
 			}
+			h.unnamed(ctx, pending)
 			for id, node := range pending {
 				delete(pending, id)
 				if err := h.recallFor(ctx, id, node); err != nil && ctx.Err() == nil {
@@ -62,6 +74,29 @@ func (h *Hub) recall(ctx context.Context) {
 			}
 			timer.Reset(recallEvery)
 		}
+	}
+}
+
+// unnamed adds nodes through which sockets in trouble have clients that nobody knows. It is trouble of everyday life too: a
+// node's ledger is not read again for it before its time, and of many nodes a few are read at a time.
+func (h *Hub) unnamed(ctx context.Context, pending map[string]string) {
+	nodes, err := h.opts.Fold.Unnamed(ctx)
+	if err != nil {
+		return
+	}
+	maps.DeleteFunc(h.recalls.asked, func(id string, _ map[legKey]struct{}) bool {
+		node, is := strings.CutPrefix(id, unnamed)
+		return is && !slices.Contains(nodes, node)
+	})
+	now, few := time.Now(), maxUnnamed
+	maps.DeleteFunc(h.recalls.unnamed, func(_ string, at time.Time) bool { return now.Sub(at) >= unnamedEvery })
+	for _, node := range nodes {
+		if _, lately := h.recalls.unnamed[node]; lately || few == 0 {
+			continue
+		}
+		few--
+		h.recalls.unnamed[node] = now
+		pending[unnamed+node] = node
 	}
 }
 

@@ -140,6 +140,7 @@ type nobody struct{}
 
 func (nobody) Nameless(context.Context, string) ([]event.Socket, error) { return nil, nil }
 func (nobody) Handed(context.Context) ([]string, error)                 { return nil, nil }
+func (nobody) Unnamed(context.Context) ([]string, error)                { return nil, nil }
 
 func heartbeat(source string, n uint64) event.Event {
 	return event.Event{Type: event.StreamHeartbeat, Time: time.Now().UTC(), Source: source, ID: event.ID{Origin: source + "-1", N: n}, Body: &event.Heartbeat{}}

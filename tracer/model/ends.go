@@ -186,11 +186,42 @@ func (m *Model) ShutSockets() []Shut {
 		}
 		if r.entry != 0 {
 			s.Client = m.hosts.Addr(m.ledger.entries.At(r.entry).origSrc).IP()
-		} else if s.Hop.Kind == KindNode {
+		} else if s.Hop.Kind == KindNode || s.Hop.Kind == KindLocal && !m.peers.At(c.peer).key.self {
 			s.Client = netip.Addr{} // what the socket sees is the node
 		}
 		out = append(out, s)
 	}
+	return out
+}
+
+// Unnamed returns the nodes that three sockets or more cross which are stalled, or whose peers do not read, and of which no
+// ledger has told who stands behind: what these have in common may be their clients.
+func (m *Model) Unnamed() []string {
+	const least = 3
+	count := make(map[string]int)
+	for _, s := range m.ShutSockets() {
+		if s.Hop.Kind == KindNode && !s.Client.IsValid() {
+			count[s.Hop.Name]++
+		}
+	}
+	for _, h := range m.Sick() {
+		if h.Key.Kind != KindNode || h.Stalled == 0 {
+			continue
+		}
+		m.EachTroubled(&h, func(t *Troubled) bool {
+			if t.Stalled && !t.Client.IsValid() && !t.Backend.IsValid() {
+				count[h.Key.Name]++
+			}
+			return count[h.Key.Name] < least
+		})
+	}
+	var out []string
+	for name, n := range count {
+		if n >= least {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 

@@ -39,12 +39,18 @@ func (m *Model) leaveCell(c uint32) {
 	}
 }
 
-// dropSockets forgets all sockets of one source.
+// dropSockets forgets all sockets of one source, which is about to tell them again: what a ledger told of them stays, since it
+// is not asked twice.
 func (m *Model) dropSockets(src uint32) {
 	for id := uint32(1); id < m.socks.End(); id++ {
-		if r := m.socks.At(id); r.cell != 0 && m.own(r).src == src {
-			m.remove(id)
+		r := m.socks.At(id)
+		if r.cell == 0 || m.own(r).src != src {
+			continue
 		}
+		if r.entry != 0 {
+			m.ledger.entries.At(r.entry).recalled = false
+		}
+		m.remove(id)
 	}
 }
 

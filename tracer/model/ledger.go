@@ -31,6 +31,7 @@ type entry struct {
 	replyDPort           uint16
 	zone                 uint16
 	snat, gone           bool
+	recalled             bool // nobody may tell its end: it goes with its socket
 	uncrowded            bool // counted no more in crowds
 	live                 bool
 	node                 uint32 // names
@@ -112,6 +113,7 @@ func (m *Model) applyNAT(ev *event.Event, b *event.NATFact, src uint32, t int64)
 		replySrc: l.hosts.Hold(reply.local), replySPort: reply.lport,
 		replyDst: l.hosts.Hold(reply.peer), replyDPort: reply.pport,
 		zone: n.Zone, node: node, snat: orig.tuple.local != reply.peer, live: true, born: t,
+		recalled: ev.Type == event.NATRecalled,
 	}
 	id = l.entries.Add(e)
 	if e.snat {
@@ -202,7 +204,7 @@ func (m *Model) recount(id uint32, change func(*row)) {
 func (m *Model) leaveLedger(e uint32) {
 	en := m.ledger.entries.At(e)
 	en.row = 0
-	if en.gone {
+	if en.gone || en.recalled && m.byTuple.Get(m.ledger.orig(en).tuple) == 0 { // who dialled may yet need it
 		m.dropEntry(e)
 	}
 }

@@ -233,6 +233,26 @@ func (l *ledger) why(r *record, state uint8, now time.Time) string {
 	return "unknown"
 }
 
+// restate tells again of the entries that are wanted. Full is called when there are as many facts as are handed over at a time,
+// and at the end.
+func (l *ledger) restate(want func(original, reply event.Tuple, zone uint16) bool, now time.Time, full func()) {
+	for i := uint32(1); i < l.rows.End(); i++ {
+		r := l.rows.At(i)
+		if !r.live {
+			continue
+		}
+		k, reply := l.key(r), l.reply(r)
+		if !want(k.original.endpoints(), reply.endpoints(), k.zone) {
+			continue
+		}
+		l.tell(event.NATFound, &k, &reply, r, now, "checkpoint", r.state)
+		if len(l.out) >= fullBatch {
+			full()
+		}
+	}
+	full()
+}
+
 // missing is an entry that a dump did not see.
 type missing struct {
 	key key

@@ -211,3 +211,36 @@ func BenchmarkLedger(b *testing.B) {
 		l.out = l.out[:0]
 	}
 }
+
+// TestLedgerRestates tells again what is wanted of what is known, in pieces.
+func TestLedgerRestates(t *testing.T) {
+	l := testLedger()
+	const all = fullBatch + 10
+	for n := range all {
+		l.created(testEntry(n, stateSynSent, 120), at(0))
+	}
+	l.destroyed(testEntry(7, stateTimeWait, 0), at(1))
+	l.take()
+	var pieces []int
+	restate := func(want func(original, reply event.Tuple, zone uint16) bool) (facts []event.Event) {
+		pieces = nil
+		l.restate(want, at(2), func() {
+			batch := l.take()
+			pieces = append(pieces, len(batch))
+			facts = append(facts, batch...)
+		})
+		return facts
+	}
+	facts := restate(func(o, r event.Tuple, _ uint16) bool {
+		return o.Src.Port == 50003 && r.Dst.Port == 20003 || o.Src.Port == 50007
+	})
+	if len(facts) != 1 {
+		t.Fatalf("%d facts, want that of the one entry that is wanted and known", len(facts))
+	}
+	if b := facts[0].Body.(*event.NATFact); facts[0].Type != event.NATFound || b.Rung != "checkpoint" || b.NAT.Original.Src.Port != 50003 || b.By.Node != "node-a" {
+		t.Errorf("told %s %+v", facts[0].Type, b)
+	}
+	if facts := restate(func(event.Tuple, event.Tuple, uint16) bool { return true }); len(facts) != all-1 || pieces[0] != fullBatch {
+		t.Errorf("%d facts in pieces of %d, want %d", len(facts), pieces, all-1)
+	}
+}

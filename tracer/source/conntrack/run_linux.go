@@ -31,6 +31,9 @@ func (s *Source) run(ctx context.Context) error {
 			return err
 		}
 		s.tell(s.ledger.take()...)
+		if want := s.again.Swap(nil); want != nil {
+			s.ledger.restate(*want, time.Now(), func() { s.tell(s.ledger.take()...) })
+		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ type Source struct {
 	inbox  inbox
 	dumps  *socket // and other questions
 	table  *watch
+
+	again atomic.Pointer[func(original, reply event.Tuple, zone uint16) bool] // see Restate
 
 	emit       func([]event.Event)
 	dumped     time.Time     // when the newest dump ended
@@ -104,6 +107,16 @@ func (s *Source) open() (err error) {
 		return err
 	}
 	return s.events.listen()
+}
+
+// Restate has those entries told again that are wanted, as nat.found of the rung "checkpoint", within a second. It may be
+// called from any goroutine, before Run too; want is called by Run's, once for each entry that is known.
+func (s *Source) Restate(want func(original, reply event.Tuple, zone uint16) bool) {
+	s.again.Store(&want)
+	select {
+	case s.inbox.more <- struct{}{}: // where probes tell, somebody waits for it
+	default:
+	}
 }
 
 // ownNetns is the inode number of the namespace of the calling thread.
