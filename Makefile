@@ -263,7 +263,7 @@ DEATHS ?= 20
 bench-fleet-name: deps ## how soon a hub names a node that died, over DEATHS (20) labs with other seeds (root)
 	MIDHOP_FLEET_DEATHS=$(DEATHS) $(GO) test ./cmd/midhop -count=1 -timeout 30m -run '^TestFleetTimeToName$$' -v
 
-SCENARIOS ?= node-rebooted,front-gone,two-nodes,client-gone,reader-hung,pod-gone,mobile-clients,drain,rolling,healthy
+SCENARIOS ?= node-rebooted,front-gone,two-nodes,client-gone,reader-hung,pod-gone,service-down,mobile-clients,drain,rolling,healthy
 
 .PHONY: test-fleet
 test-fleet: deps ## SCENARIOS of the lab through agents and a hub: the right verdict, no healthy node named, nothing lost (root)
