@@ -15,6 +15,7 @@ type offset struct {
 	nc    *nats.Conn
 	value atomic.Int64
 	known atomic.Bool
+	again chan struct{} // one place: this machine's clock was set
 }
 
 const (
@@ -36,6 +37,7 @@ func (o *offset) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-o.again:
 		}
 		if o.measure(ctx) || o.known.Load() {
 			timer.Reset(clockEvery)
@@ -67,6 +69,18 @@ func (o *offset) measure(ctx context.Context) bool {
 		o.known.Store(true)
 	}
 	return found
+}
+
+// set takes note that somebody has set this machine's clock by a step: the difference is smaller by as much until it is measured
+// again, which is at once.
+func (o *offset) set(step time.Duration) {
+	if o.known.Load() {
+		o.value.Add(-int64(step))
+	}
+	select {
+	case o.again <- struct{}{}:
+	default:
+	}
 }
 
 // correction is what to add to this machine's times.

@@ -48,6 +48,7 @@ type Publisher struct {
 	ledger *outbox
 
 	mu    sync.Mutex
+	steps *steps
 	cross *crossings
 	own   *ownNAT
 	// Entries that went before their connections in the span that began at span.
@@ -78,7 +79,10 @@ func NewPublisher(c *Conn, o PublishOptions) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Publisher{opts: o, clock: &offset{nc: c.nc}, cross: newCrossings(), own: newOwnNAT(), log: o.Log}
+	p := &Publisher{
+		opts: o, clock: &offset{nc: c.nc, again: make(chan struct{}, 1)},
+		steps: newSteps(func() time.Time { return time.Now().Round(0) }, passed), cross: newCrossings(), own: newOwnNAT(), log: o.Log,
+	}
 	origin := "agent/" + o.Node + "-" + bootStamp(time.Now())
 	box := func(subject, stage string, delay time.Duration) *outbox {
 		return &outbox{
@@ -94,10 +98,16 @@ func NewPublisher(c *Conn, o PublishOptions) (*Publisher, error) {
 	return p, nil
 }
 
-// Write takes a batch of the agent's facts. It changes the events' times to the hub's clock where that is known to differ.
+// Write takes a batch of the agent's facts. It changes the events' times to the hub's clock where that is known to differ. As
+// heartbeats come twice a second, it is also who notices that this machine's clock was set.
 func (p *Publisher) Write(batch []event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if step := p.steps.look(); step != 0 {
+		p.log.Info("this machine's clock was set", "by", step)
+		p.clock.set(step)
+	}
+	p.steps.redate(batch)
 	shift := p.clock.correction()
 	for i := range batch {
 		e := &batch[i]
