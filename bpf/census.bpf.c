@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
  * The census: every open TCP socket of every process that the reader's pid namespace knows, in whatever network namespace
- * it lives. One row for each file that holds a socket, so a shared socket appears more than once.
+ * it lives. One row for each file that holds a socket, so a shared socket appears more than once. What is not the socket's
+ * own but many sockets have in common comes before, in rows for itself.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -17,9 +18,19 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 WIRE(socket_row);
 WIRE(netns_row);
+WIRE(cgroup_row);
 
 /* The namespace that was written last: tasks and sockets of one namespace stand together. */
 static __u32 newest_netns;
+
+/* The cgroup of the process whose row was written last. */
+static __u64 newest_cgroup;
+
+/* The network namespace whose sockets' owners are told with their cgroups: others have addresses that tell them apart. */
+volatile const __u32 own_netns;
+
+/* How deep in a hierarchy an owner may be for all above it to be told. */
+#define LEVELS 16
 
 /* Subflows of one MPTCP connection that are read; the kernel's own limit of additional ones is 8 (MPTCP_SUBFLOWS_MAX). */
 #define SUBFLOWS 9
@@ -30,21 +41,55 @@ struct holder {
 	struct task_struct *task;
 };
 
+/*
+ * Where the reader's buffer is full, the kernel drops what the file at hand has written and calls again for it: what was told
+ * for all that follow has to be told again.
+ */
+static __always_inline void put(const struct holder *by, const void *row, __u32 len)
+{
+	if (!bpf_seq_write(by->seq, row, len))
+		return;
+	newest_netns = 0;
+	newest_cgroup = 0;
+}
+
 /* Namespaces are told for themselves too: one may have processes and no socket, or only sockets that are closed. */
-static __always_inline void write_netns(const struct holder *by, const struct net *net, const bool typed)
+static __always_inline __u32 write_netns(const struct holder *by, const struct net *net, const bool typed)
 {
 	struct netns_row row = {};
 
 	row.netns = GET(net, ns.inum);
 	if (!row.netns || row.netns == newest_netns)
-		return;
+		return row.netns;
 	newest_netns = row.netns;
 	row.h.kind = KIND_NETNS;
 	row.h.len = sizeof(row);
 	row.h.cpu = bpf_get_smp_processor_id();
 	row.h.ktime = bpf_ktime_get_ns();
 	row.pid = by->task->tgid;
-	bpf_seq_write(by->seq, &row, sizeof(row));
+	put(by, &row, sizeof(row));
+	return row.netns;
+}
+
+/* Writes an owner's cgroup and those above it: a process may be gone before a reader could ask where it was. */
+static __always_inline void write_cgroups(const struct holder *by, struct cgroup *at)
+{
+	struct cgroup_row row = {};
+	struct cgroup *parent;
+
+	row.h.kind = KIND_CGROUP;
+	row.h.len = sizeof(row);
+	row.h.cpu = bpf_get_smp_processor_id();
+	row.h.ktime = bpf_ktime_get_ns();
+	row.id = cgroup_id(at, false);
+	newest_cgroup = row.id;
+	for (int i = 0; i < LEVELS && row.id; i++, row.id = row.parent, at = parent) {
+		parent = (void *)BPF_CORE_READ(at, self.parent) - bpf_core_field_offset(struct cgroup, self);
+		row.parent = BPF_CORE_READ(at, level) > 1 ? cgroup_id(parent, false) : 0;
+		__builtin_memset(row.name, 0, sizeof(row.name));
+		bpf_probe_read_kernel_str(row.name, sizeof(row.name), BPF_CORE_READ(at, kn, name));
+		put(by, &row, sizeof(row));
+	}
 }
 
 static __always_inline void write_row(const struct holder *by, struct socket_row *row, const struct tcp_sock *tp,
@@ -59,7 +104,7 @@ static __always_inline void write_row(const struct holder *by, struct socket_row
 	read_sock(&row->sock, tp, row->h.ktime, typed);
 	row->pid = leader->tgid;
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), leader->comm);
-	bpf_seq_write(by->seq, row, sizeof(*row));
+	put(by, row, sizeof(*row));
 }
 
 /*
@@ -84,19 +129,27 @@ static __always_inline void write_subflows(const struct holder *by, struct socke
 /* Writes what stands behind an open socket. The cookie is the caller's: only a typed socket can be given one. */
 static __always_inline int write_socket(const struct holder *by, struct sock *sk, const bool typed)
 {
+	struct cgroup *cgroup;
 	struct socket_row row;
 	struct tcp_sock *tp;
 	__u16 family;
+	__u32 netns;
 
 	if (!sk)
 		return 0;
 	family = GET(sk, __sk_common.skc_family);
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	write_netns(by, GET(sk, __sk_common.skc_net.net), typed);
+	netns = write_netns(by, GET(sk, __sk_common.skc_net.net), typed);
 	if (GET(sk, __sk_common.skc_state) == TCP_CLOSE) /* not connected yet, or no more */
 		return 0;
 	__builtin_memset(&row, 0, sizeof(row));
+	cgroup = cgroup_of(by->task->group_leader);
+	if (cgroup) {
+		row.cgroup = cgroup_id(cgroup, true);
+		if (netns == own_netns && row.cgroup != newest_cgroup)
+			write_cgroups(by, cgroup);
+	}
 	if (GET(sk, sk_protocol) == IPPROTO_MPTCP) {
 		if (bpf_core_type_exists(struct mptcp_sock))
 			write_subflows(by, &row, sk);
@@ -112,8 +165,10 @@ static __always_inline int write_socket(const struct holder *by, struct sock *sk
 
 static __always_inline void start(const struct bpf_iter__task_file *ctx, const struct holder *by)
 {
-	if (!ctx->meta->seq_num)
+	if (!ctx->meta->seq_num) {
 		newest_netns = 0;
+		newest_cgroup = 0;
+	}
 	write_netns(by, by->task->nsproxy->net_ns, true);
 }
 

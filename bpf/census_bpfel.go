@@ -18,8 +18,10 @@ import (
 const (
 	censusProgSockets        = "sockets"
 	censusProgSocketsByMagic = "sockets_by_magic"
+	censusVarCgroupRowLayout = "cgroup_row_layout"
 	censusVarHz              = "hz"
 	censusVarNetnsRowLayout  = "netns_row_layout"
+	censusVarOwnNetns        = "own_netns"
 	censusVarSocketRowLayout = "socket_row_layout"
 	censusVarWithCookies     = "with_cookies"
 )
@@ -80,8 +82,10 @@ type censusMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type censusVariableSpecs struct {
+	CgroupRowLayout *ebpf.VariableSpec `ebpf:"cgroup_row_layout"`
 	Hz              *ebpf.VariableSpec `ebpf:"hz"`
 	NetnsRowLayout  *ebpf.VariableSpec `ebpf:"netns_row_layout"`
+	OwnNetns        *ebpf.VariableSpec `ebpf:"own_netns"`
 	SocketRowLayout *ebpf.VariableSpec `ebpf:"socket_row_layout"`
 	WithCookies     *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
@@ -116,8 +120,10 @@ func (m *censusMaps) Close() error {
 //
 // It can be passed to loadCensusObjects or ebpf.CollectionSpec.LoadAndAssign.
 type censusVariables struct {
+	CgroupRowLayout *ebpf.Variable `ebpf:"cgroup_row_layout"`
 	Hz              *ebpf.Variable `ebpf:"hz"`
 	NetnsRowLayout  *ebpf.Variable `ebpf:"netns_row_layout"`
+	OwnNetns        *ebpf.Variable `ebpf:"own_netns"`
 	SocketRowLayout *ebpf.Variable `ebpf:"socket_row_layout"`
 	WithCookies     *ebpf.Variable `ebpf:"with_cookies"`
 }

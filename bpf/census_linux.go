@@ -25,6 +25,11 @@ func (p *Probes) Census(ctx context.Context, socket func(*SocketRow), netns func
 	return p.walk(ctx, p.census, socket, netns)
 }
 
+// TellCgroups has Census call f for the version 2 cgroups that owners of sockets of this process's own network namespace
+// are in, and for those above them: before the rows of these sockets, each at least once. The hierarchy need not be mounted,
+// and the processes may be gone by then. Rows are valid during the call only.
+func (p *Probes) TellCgroups(f func(*CgroupRow)) { p.cgroups = f }
+
 // Troubled walks the sockets that the probes have marked as in trouble, until they have been well for 10 s: of all network
 // namespaces of the machine, and also those that no process holds any more. Rows say nothing of an owner. It does nothing
 // where the fact "recovery" stands on the census. It may not run at the same time as Census.
@@ -53,7 +58,7 @@ func (p *Probes) walk(ctx context.Context, it *link.Iter, socket func(*SocketRow
 			return err
 		}
 		n, err := rd.Read(buf[have:])
-		used, perr := walkRows(buf[:have+n], socket, netns)
+		used, perr := walkRows(buf[:have+n], socket, netns, p.cgroups)
 		if perr != nil {
 			return fmt.Errorf("walk sockets: %w", perr)
 		}
@@ -73,7 +78,7 @@ func (p *Probes) walk(ctx context.Context, it *link.Iter, socket func(*SocketRow
 }
 
 // walkRows hands the whole rows of b on and returns how many bytes they had. b is aligned for uint64.
-func walkRows(b []byte, socket func(*SocketRow), netns func(*NetnsRow)) (used int, err error) {
+func walkRows(b []byte, socket func(*SocketRow), netns func(*NetnsRow), cgroup func(*CgroupRow)) (used int, err error) {
 	for len(b)-used >= headerSize {
 		at := unsafe.Pointer(&b[used])
 		h := (*Header)(at)
@@ -83,6 +88,8 @@ func walkRows(b []byte, socket func(*SocketRow), netns func(*NetnsRow)) (used in
 			want = int(unsafe.Sizeof(SocketRow{}))
 		case KindNetns:
 			want = int(unsafe.Sizeof(NetnsRow{}))
+		case KindCgroup:
+			want = int(unsafe.Sizeof(CgroupRow{}))
 		}
 		if want == 0 || int(h.Len) != want {
 			return used, fmt.Errorf("a row of kind %d has %d bytes, want %d", h.Kind, h.Len, want)
@@ -95,6 +102,10 @@ func walkRows(b []byte, socket func(*SocketRow), netns func(*NetnsRow)) (used in
 			socket((*SocketRow)(at))
 		case KindNetns:
 			netns((*NetnsRow)(at))
+		case KindCgroup:
+			if cgroup != nil {
+				cgroup((*CgroupRow)(at))
+			}
 		}
 		used += want
 	}

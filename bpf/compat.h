@@ -37,6 +37,13 @@ struct ns_common___ref {
 	refcount_t __ns_ref;
 };
 
+/* Before 5.5 the id of a kernfs_node was a union, which some distributions' kernels kept when they took iterators over. */
+struct kernfs_node___union {
+	union {
+		__u64 id;
+	} id;
+};
+
 /* The registers at a function's entry hold its arguments. */
 struct pt_regs___x86 {
 	unsigned long di, si;
@@ -81,6 +88,29 @@ static __always_inline bool netns_gone(const struct net *net)
 	if (bpf_core_field_exists(ns->count))
 		return !BPF_CORE_READ(ns, count.refs.counter);
 	return bpf_core_field_exists(old->count) && !BPF_CORE_READ(old, count.refs.counter);
+}
+
+/* A task's cgroup of version 2; NULL where that is the root, which all are in where nothing uses that hierarchy. */
+static __always_inline struct cgroup *cgroup_of(const struct task_struct *task)
+{
+	struct cgroup *cgroup;
+
+	if (!bpf_core_field_exists(task->cgroups)) /* CONFIG_CGROUPS */
+		return NULL;
+	cgroup = task->cgroups->dfl_cgrp;
+	return cgroup->level > 0 ? cgroup : NULL;
+}
+
+static __always_inline __u64 cgroup_id(const struct cgroup *cgroup, const bool typed)
+{
+	const struct kernfs_node *kn = typed ? cgroup->kn : BPF_CORE_READ(cgroup, kn);
+	const struct kernfs_node___union *old = (const void *)kn;
+
+	if (bpf_core_field_exists(old->id.id))
+		return BPF_CORE_READ(old, id.id);
+	if (!bpf_core_field_exists(kn->id))
+		return 0;
+	return typed ? kn->id : BPF_CORE_READ(kn, id);
 }
 
 static __always_inline const struct timer_list *retransmit_timer(const struct inet_connection_sock *icsk)

@@ -26,6 +26,7 @@ enum kind {
 	KIND_RESET_SENT = 6, /* tcp_event of which the tuple and the namespace are known: there is no socket */
 	KIND_SOCKET = 16, /* socket_row */
 	KIND_NETNS = 17, /* netns_row */
+	KIND_CGROUP = 18, /* cgroup_row */
 	KIND_NAT_CREATED = 32, /* nat_event */
 	KIND_NAT_DESTROYED = 33, /* nat_event */
 };
@@ -133,6 +134,7 @@ struct socket_row {
 	__u32 pid; /* thread group id, in the initial pid namespace */
 	char comm[16]; /* of the thread group's leader */
 	__u32 pad;
+	__u64 cgroup; /* its cgroup of version 2, by its inode number; 0: unknown, or the root */
 };
 
 /* A census met this network namespace: a process lives in it, or a socket of it is open. */
@@ -140,6 +142,19 @@ struct netns_row {
 	struct header h;
 	__u32 netns;
 	__u32 pid; /* thread group id of the process that led there */
+};
+
+#define CGROUP_NAME 96
+
+/*
+ * A cgroup of version 2, told before a row of a process that is in it or below it: what the directory's path would say to
+ * those who see the hierarchy. Of owners of sockets of the reader's own network namespace.
+ */
+struct cgroup_row {
+	struct header h;
+	__u64 id; /* inode number of its directory; no other gets it while the machine runs */
+	__u64 parent; /* 0: the root */
+	char name[CGROUP_NAME]; /* of its directory; one that is longer is cut */
 };
 
 struct nat_tuple {

@@ -195,10 +195,33 @@ struct nsproxy {
 	struct net *net_ns;
 };
 
+/* A directory of a hierarchy of cgroups; since 5.5 its id is the inode number, and new for each (kernfs_new_node). */
+struct kernfs_node {
+	const char *name;
+	__u64 id;
+};
+
+/* The part of a cgroup that ties it to its parent. */
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent; /* NULL: of the root */
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	int level; /* 0: the root */
+	struct kernfs_node *kn;
+};
+
+/* Where a task stands in all hierarchies. */
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in that of version 2 */
+};
+
 /* A process or thread; the census says who holds a socket. */
 struct task_struct {
 	int tgid;
 	struct task_struct *group_leader;
+	struct css_set *cgroups;
 	struct nsproxy *nsproxy; /* NULL once it is exiting */
 	char comm[TASK_COMM_LEN];
 };

@@ -55,6 +55,7 @@ var objects = []struct {
 	{"census", _CensusBytes, map[string]reflect.Type{
 		"socket_row": reflect.TypeFor[SocketRow](),
 		"netns_row":  reflect.TypeFor[NetnsRow](),
+		"cgroup_row": reflect.TypeFor[CgroupRow](),
 	}},
 }
 
@@ -185,6 +186,7 @@ func TestKinds(t *testing.T) {
 		"KIND_RESET_SENT":     KindResetSent,
 		"KIND_SOCKET":         KindSocket,
 		"KIND_NETNS":          KindNetns,
+		"KIND_CGROUP":         KindCgroup,
 		"KIND_NAT_CREATED":    KindNATCreated,
 		"KIND_NAT_DESTROYED":  KindNATDestroyed,
 	}

@@ -41,6 +41,7 @@ type Probes struct {
 	census   *link.Iter
 	troubled *link.Iter // nil where nothing marks sockets
 	rows     []uint64   // buffer of Census
+	cgroups  func(*CgroupRow)
 
 	// A link that is not referenced is closed by the garbage collector and its probe falls silent.
 	links []link.Link
@@ -72,11 +73,11 @@ func Load(o Options) (*Probes, Report, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		o.Log.Debug("memlock limit stays", "error", err)
 	}
+	own, err := ownNetns()
+	if err != nil {
+		return nil, nil, err
+	}
 	if o.NATNetns == 0 {
-		own, err := ownNetns()
-		if err != nil {
-			return nil, nil, err
-		}
 		o.NATNetns = own
 	}
 	hz, err := kernelHZ(types)
@@ -84,7 +85,7 @@ func Load(o Options) (*Probes, Report, error) {
 		return nil, nil, refused(err)
 	}
 	l := loader{
-		options: o, hz: hz, log: o.Log, probes: new(Probes), shared: make(map[string]*ebpf.Map), specs: make(map[string]*ebpf.CollectionSpec), types: types, kernel: kernel,
+		options: o, own: own, hz: hz, log: o.Log, probes: new(Probes), shared: make(map[string]*ebpf.Map), specs: make(map[string]*ebpf.CollectionSpec), types: types, kernel: kernel,
 	}
 	report, err := l.load()
 	if err != nil {
@@ -169,10 +170,11 @@ func (p *Probes) Close() error {
 	return errors.Join(errs...)
 }
 
-// ownNetns returns the inode number of this process's network namespace.
+// ownNetns returns the inode number of this process's network namespace. /proc/self would say that of its first thread,
+// which cannot end when it has entered another one.
 func ownNetns() (uint32, error) {
 	var st unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 		return 0, fmt.Errorf("which network namespace is this: %w", err)
 	}
 	return uint32(st.Ino), nil

@@ -29,6 +29,7 @@ var errOtherHook = errors.New("this kernel has the rung at another place")
 // loader is the state of one Load.
 type loader struct {
 	options Options
+	own     uint32 // inode number of this process's network namespace
 	hz      uint32
 	log     *slog.Logger
 	probes  *Probes
@@ -237,6 +238,9 @@ func (l *loader) programs(r rung, names ...string) (map[string]*ebpf.Program, er
 	}
 	spec = spec.Copy()
 	if err := l.set(spec, kprobeVarHz, l.hz); err != nil {
+		return nil, err
+	}
+	if err := l.set(spec, censusVarOwnNetns, l.own); err != nil {
 		return nil, err
 	}
 	if err := l.set(spec, kprobeVarWithCookies, l.cookies || r.name == cookieRung); err != nil {

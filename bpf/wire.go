@@ -20,6 +20,7 @@ const (
 	KindResetSent     Kind = 6  // TCPRecord of which the tuple and the namespace are known: there is no socket
 	KindSocket        Kind = 16 // SocketRow
 	KindNetns         Kind = 17 // NetnsRow
+	KindCgroup        Kind = 18 // CgroupRow
 	KindNATCreated    Kind = 32 // NATRecord
 	KindNATDestroyed  Kind = 33 // NATRecord
 )
@@ -145,6 +146,7 @@ type SocketRow struct {
 	PID    uint32   // thread group id in the initial pid namespace
 	Comm   [16]byte // of the thread group's leader, NUL-terminated
 	_      uint32
+	Cgroup uint64 // of its cgroup of version 2: the inode number of its directory; 0: unknown, or the root
 }
 
 // NetnsRow is a network namespace that a census met: a process lives in it, or a socket of it is open (struct netns_row).
@@ -153,6 +155,15 @@ type NetnsRow struct {
 	Header Header
 	Netns  uint32 // inode number
 	PID    uint32 // thread group id of the process that led there
+}
+
+// CgroupRow is a cgroup of version 2 in which, or below which, owners of sockets are (struct cgroup_row).
+type CgroupRow struct {
+	_      structs.HostLayout
+	Header Header
+	ID     uint64   // inode number of its directory; no other gets it while the machine runs
+	Parent uint64   // 0: the root
+	Name   [96]byte // of its directory, NUL-terminated; one that fills it has been cut
 }
 
 // NATTuple is one direction of a conntrack entry (struct nat_tuple).
@@ -227,7 +238,7 @@ type repairCount struct {
 
 // wire lists the records that [Decode] knows.
 type wire interface {
-	TCPRecord | SocketRow | NetnsRow | NATRecord
+	TCPRecord | SocketRow | NetnsRow | CgroupRow | NATRecord
 }
 
 const headerSize = int(unsafe.Sizeof(Header{}))

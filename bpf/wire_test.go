@@ -115,6 +115,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(record(KindNATCreated, int(unsafe.Sizeof(NATRecord{}))))
 	f.Add(record(KindSocket, int(unsafe.Sizeof(SocketRow{}))))
 	f.Add(record(KindNetns, 20))
+	f.Add(record(KindCgroup, int(unsafe.Sizeof(CgroupRow{}))))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		kind, err := KindOf(raw)
 		if err == nil && int(binary.NativeEndian.Uint16(raw[2:])) != len(raw) {
@@ -123,6 +124,7 @@ func FuzzDecode(f *testing.F) {
 		fuzzOne[TCPRecord](t, raw)
 		fuzzOne[SocketRow](t, raw)
 		fuzzOne[NetnsRow](t, raw)
+		fuzzOne[CgroupRow](t, raw)
 		fuzzOne[NATRecord](t, raw)
 	})
 }
