@@ -87,6 +87,10 @@ func New(lister Lister, o Options) *Source {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	cgroups := newCgroups()
+	if l, ok := lister.(grouper); ok {
+		l.TellCgroups(cgroups.groups.tell)
+	}
 	follower, _ := lister.(follower)
 	repairer, _ := lister.(repairer)
 	return &Source{
@@ -100,7 +104,7 @@ func New(lister Lister, o Options) *Source {
 		wake:     make(chan struct{}, 1),
 		suspects: make(map[netip.Addr]time.Time),
 		table:    newTable(),
-		cgroups:  newCgroups(),
+		cgroups:  cgroups,
 		traffic:  newTraffic(),
 	}
 }
@@ -218,6 +222,7 @@ func (s *Source) look(ctx context.Context, emit func([]event.Event)) (time.Durat
 	s.table.restate = s.synced && s.again.Swap(false)
 	s.traffic.begin()
 	s.spaces.begin()
+	s.cgroups.groups.pass = s.table.pass
 	w := writer{source: s, emit: emit}
 	if !s.synced {
 		// A listener may be listed after the sockets that it accepted: later looks remember it, the first has to ask.

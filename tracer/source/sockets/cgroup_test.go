@@ -1,12 +1,13 @@
 package sockets
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-func TestPodOf(t *testing.T) {
+func TestAnswer(t *testing.T) {
 	const uid = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 	for lines, want := range map[string]string{
 		"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f1e2d3c_4b5a_6978_8796_a5b4c3d2e1f0.slice/cri-containerd-aa.scope\n": uid,
@@ -20,7 +21,8 @@ func TestPodOf(t *testing.T) {
 		"0::/x/pod0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0x\n":                                                                                       "",
 		"": "",
 	} {
-		if got := podOf(lines); got != want {
+		a := answerOf(lines)
+		if got := cmp.Or(a.v2, a.v1); got != want {
 			t.Errorf("%q is of pod %q, want %q", lines, got, want)
 		}
 	}
@@ -41,23 +43,26 @@ func TestCgroupsOfTheOwnNamespaceOnly(t *testing.T) {
 	}
 	const one, two = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "1f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 	write(one)
-	c := &cgroups{proc: dir, netns: 99, known: make(map[uint32]string)}
+	c := &cgroups{proc: dir, netns: 99, asked: make(map[uint32]answer)}
 	for _, q := range []struct {
 		netns, pid uint32
 		want       string
 	}{{99, 7, one}, {98, 7, ""}, {99, 8, ""}, {99, 0, ""}} {
-		if got := c.pod(q.netns, q.pid, 1); got != q.want {
+		if got := c.pod(&holder{netns: q.netns, pid: q.pid}, 1); got != q.want {
 			t.Errorf("process %d of namespace %d is of pod %q, want %q", q.pid, q.netns, got, q.want)
 		}
 	}
 	write(two)
-	if got := c.pod(99, 7, 1); got != one {
+	if got := c.pod(&holder{netns: 99, pid: 7}, 1); got != one {
 		t.Errorf("in the same look it is %q", got)
 	}
-	if got := c.pod(99, 7, 2); got != two {
+	if got := c.pod(&holder{netns: 99, pid: 7}, 2); got != two {
 		t.Errorf("in the next look it is %q", got)
 	}
-	if got := (&cgroups{proc: dir}).pod(0, 7, 1); got != "" {
+	if got := (&cgroups{netns: 99}).pod(&holder{netns: 99, pid: 7}, 1); got != "" {
 		t.Errorf("where the machine's process ids are not seen it is %q", got)
+	}
+	if got := (&cgroups{proc: dir}).pod(&holder{pid: 7}, 1); got != "" {
+		t.Errorf("where the own namespace is not known it is %q", got)
 	}
 }

@@ -42,6 +42,7 @@ type known struct {
 type holder struct {
 	settings
 	comm   [16]byte
+	cgroup uint64 // of version 2, by inode number; 0: unknown, or the root
 	netns  uint32
 	pid    uint32
 	family uint16
@@ -205,7 +206,7 @@ func (t *table) see(r *bpf.SocketRow) seen {
 	} else {
 		out.sent, out.resent = s.SegsOut-k.segsOut, s.TotalRetrans-k.retrans
 		spoke := now.trouble() && s.SegsIn != k.segsIn
-		if now != k.sign || spoke || t.settle(k, s) || accepted && !k.accepted {
+		if now != k.sign || spoke || t.settle(k, s) || t.move(k, r) || accepted && !k.accepted {
 			out.change = event.SocketChanged
 		}
 		if t.restate {
@@ -235,6 +236,19 @@ func (t *table) settle(k *known, s *bpf.Sock) bool {
 	return true
 }
 
+// move notes the cgroup of the process that holds a socket, and says whether it has changed: a runtime may start a process
+// first and put it into its container's then.
+func (t *table) move(k *known, r *bpf.SocketRow) bool {
+	h := t.holders.At(k.holder)
+	if h.cgroup == r.Cgroup || h.pid != r.PID {
+		return false
+	}
+	next := *h
+	next.cgroup = r.Cgroup
+	k.holder = t.holders.Swap(k.holder, next)
+	return true
+}
+
 func (t *table) accepts(s *bpf.Sock) bool {
 	if s.State == bpf.StateListen {
 		return false
@@ -248,7 +262,7 @@ func (t *table) place(id key, r *bpf.SocketRow) uint32 {
 	s := &r.Sock
 	i := t.rows.Add(known{
 		cookie: s.Cookie, local: t.hosts.Hold(s.Local), peer: t.hosts.Hold(s.Peer), localPort: s.LocalPort, peerPort: s.PeerPort,
-		holder: t.holders.Hold(holder{settings: settingsOf(s), comm: r.Comm, netns: s.Netns, pid: r.PID, family: s.Family}), live: true,
+		holder: t.holders.Hold(holder{settings: settingsOf(s), comm: r.Comm, cgroup: r.Cgroup, netns: s.Netns, pid: r.PID, family: s.Family}), live: true,
 	})
 	t.index.Put(id, i)
 	return i

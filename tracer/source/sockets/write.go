@@ -67,7 +67,7 @@ func (w *writer) add(k *known, row event.SocketRow, taken uint64) {
 	t := w.source.table
 	row.Role = k.role()
 	h := t.holders.At(k.holder)
-	row.Socket.Owner = event.Owner{PID: int32(h.pid), Comm: t.comm(h.comm), PodUID: w.source.cgroups.pod(h.netns, h.pid, t.pass)}
+	row.Socket.Owner = event.Owner{PID: int32(h.pid), Comm: t.comm(h.comm), PodUID: w.source.cgroups.pod(h, t.pass)}
 	i, ok := w.index[h.settings]
 	if h.settings == (settings{}) {
 		i, ok = event.NoLimits, true
