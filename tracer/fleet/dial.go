@@ -74,6 +74,7 @@ func Dial(o DialOptions) (*Conn, error) {
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
 		nats.RetryOnFailedConnect(o.Node != ""),
+		nats.ReconnectErrHandler(o.tells()),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { o.Log.Info("the connection to the hub is lost", "error", err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { o.Log.Info("the connection to the hub stands again") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -109,6 +110,9 @@ func Dial(o DialOptions) (*Conn, error) {
 		if plain {
 			return nil, ErrPlain
 		}
+		if _, err := readCreds(o.Creds); err != nil {
+			return nil, err
+		}
 		opts = append(opts, nats.UserCredentials(o.Creds))
 	}
 	if o.CA != "" {
@@ -137,9 +141,29 @@ func Dial(o DialOptions) (*Conn, error) {
 	}
 	nc, err := nats.Connect(o.URL, opts...)
 	if err != nil {
+		if refused := o.refused(err); refused != nil {
+			return nil, refused
+		}
 		return nil, fmt.Errorf("connect to %s: %w", o.URL, err)
 	}
 	return &Conn{nc: nc}, nil
+}
+
+// tells returns what tells of attempts that failed, each reason once: there are several attempts a second.
+func (o DialOptions) tells() nats.ConnErrHandler {
+	last := "" // handlers are called one after the other
+	return func(_ *nats.Conn, err error) {
+		text := err.Error()
+		if text == last {
+			return
+		}
+		last = text
+		if e := o.refused(err); e != nil {
+			o.Log.Warn("the hub does not let this in", "cause", e.cause, "effect", e.effect, "remedy", e.remedy)
+			return
+		}
+		o.Log.Info("the hub is not reached", "error", err)
+	}
 }
 
 // through is a dialer of connections that have no address here.
