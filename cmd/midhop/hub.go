@@ -167,9 +167,13 @@ func runHub(ctx context.Context, o hubRunOptions) error {
 	engine.AddSink("metrics", counters, tracer.Policy{Optional: true})
 	metrics, err := listenMetrics(o.metrics, func() prom.Scrape {
 		st := hub.Stats()
+		reach := make(map[string]prom.Reach)
+		for name, r := range st.Reach {
+			reach[name] = prom.Reach{Span: r.Span, Bytes: r.Bytes, Limit: r.Limit, Cut: r.Cut}
+		}
 		return prom.Scrape{Build: build(), Counters: counters, Snapshot: engine.Snapshot(), Stream: &prom.Stream{
 			Messages: st.Intake.Messages, Duplicate: st.Intake.Duplicate, Bad: st.Intake.Bad, Shifted: st.Intake.Shifted,
-			Refused: st.Intake.Refused, Recalled: st.Recalled, Skews: hub.Skews(),
+			Refused: st.Intake.Refused, Recalled: st.Recalled, Skews: hub.Skews(), Reach: reach,
 		}}
 	}, func() error { return notYet(hub.Live(), "the stream's history is being read") })
 	if err != nil {

@@ -59,6 +59,7 @@ type Hub struct {
 	wanted  chan event.IncidentFinding
 	findway chan event.Event
 	recalls recalls
+	reaches reaches
 }
 
 // HubStats says what a hub has done.
@@ -66,6 +67,8 @@ type HubStats struct {
 	Intake   IntakeStats
 	Own      OutboxStats
 	Recalled uint64 // entries of ledgers that were read back
+	// Reach is how far back the streams go: "facts" and "ledger", without entries until that was looked at.
+	Reach map[string]Reach
 }
 
 // NewHub makes the streams where they are missing.
@@ -107,7 +110,7 @@ func (h *Hub) Live() <-chan struct{} { return h.follower.Live() }
 
 // Stats may be called at any time.
 func (h *Hub) Stats() HubStats {
-	return HubStats{Intake: h.follower.Stats(), Own: h.own.stats(), Recalled: h.recalls.entries.Load()}
+	return HubStats{Intake: h.follower.Stats(), Own: h.own.stats(), Recalled: h.recalls.entries.Load(), Reach: h.reaches.get()}
 }
 
 // Skews returns how far the nodes' clocks are from the hub's, see [Follower.Skews].
@@ -128,6 +131,7 @@ func (h *Hub) Run(ctx context.Context, emit func([]event.Event)) error {
 	g.Go(func() error { h.repeat(ctx); return nil })
 	g.Go(func() error { h.publishFindings(ctx); return nil })
 	g.Go(func() error { h.recall(ctx); return nil })
+	g.Go(func() error { h.watchReach(ctx); return nil })
 	for _, s := range h.opts.Sources {
 		g.Go(func() error {
 			err := s.Run(ctx, h.tell)

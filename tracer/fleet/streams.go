@@ -21,8 +21,8 @@ type Limits struct {
 // dedupe is how long a stream remembers message ids: longer than a hub takes to tell what another has told. Batches have none.
 const dedupe = 2 * time.Minute
 
-// ensureStreams makes the streams, or brings their limits up to date.
-func ensureStreams(ctx context.Context, js jetstream.JetStream, l Limits) error {
+// orDefaults fills in what is not set.
+func (l Limits) orDefaults() Limits {
 	if l.Age <= 0 {
 		l.Age = 2 * time.Hour
 	}
@@ -38,6 +38,12 @@ func ensureStreams(ctx context.Context, js jetstream.JetStream, l Limits) error 
 	if l.Replicas <= 0 {
 		l.Replicas = 1
 	}
+	return l
+}
+
+// ensureStreams makes the streams, or brings their limits up to date.
+func ensureStreams(ctx context.Context, js jetstream.JetStream, l Limits) error {
+	l = l.orDefaults()
 	for _, s := range []struct {
 		name, subjects string
 		age            time.Duration

@@ -62,6 +62,8 @@ var (
 	states = []string{"healthy", "at_risk", "stalled", "presumed"}
 	ops    = []string{"found", "created", "destroyed", "recalled"}
 	drops  = []string{"drop", "early_drop", "insert_failed", "invalid"}
+
+	streamNames = []string{"facts", "ledger"}
 )
 
 func types() []string {
@@ -108,9 +110,13 @@ func Metrics() []Metric {
 		{"midhop_agent_clock_offset_seconds", Gauge, "The hub's clock minus a node's.", node, "hub"},
 		{"midhop_stream_messages_total", Counter, "Batches read from the stream of facts.", []Label{{"fate", []string{"folded", "duplicate", "bad", "shifted"}}}, "hub"},
 		{"midhop_stream_refused_total", Counter, "Events that their publisher had no business to tell.", nil, "hub"},
+		{"midhop_stream_reach_seconds", Gauge, "How far back a stream goes; 0 until it was looked at.", []Label{{"stream", streamNames}}, "hub"},
+		{"midhop_stream_bytes", Gauge, "What a stream holds.", []Label{{"stream", streamNames}}, "hub"},
+		{"midhop_stream_limit_bytes", Gauge, "The most that a stream may hold: --max-size.", []Label{{"stream", streamNames}}, "hub"},
+		{"midhop_stream_cut", Gauge, "1 where a stream goes less far back than its 2 hours because of the limit on its size. See known-issues.md for the size to set.", []Label{{"stream", streamNames}}, "hub"},
 		{"midhop_recalled_total", Counter, "Entries read back from ledgers.", nil, "hub"},
-		{"midhop_publish_events_total", Counter, "Events given to the stream, by what became of them.", []Label{{"stream", []string{"facts", "ledger"}}, {"fate", []string{"acknowledged", "dropped"}}}, "agent"},
-		{"midhop_publish_buffer_bytes", Gauge, "Compressed bytes that wait for the hub.", []Label{{"stream", []string{"facts", "ledger"}}}, "agent"},
+		{"midhop_publish_events_total", Counter, "Events given to the stream, by what became of them.", []Label{{"stream", streamNames}, {"fate", []string{"acknowledged", "dropped"}}}, "agent"},
+		{"midhop_publish_buffer_bytes", Gauge, "Compressed bytes that wait for the hub.", []Label{{"stream", streamNames}}, "agent"},
 		{"midhop_ledger_entries", Gauge, "Translated connections with both ends elsewhere.", nil, "agent"},
 		{"midhop_hub_connected", Gauge, "1 while the connection to the hub stands.", nil, "agent"},
 		{"midhop_nodes_left_out", Gauge, "Nodes without series because there are too many.", nil, "hub"},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/model"
@@ -37,6 +38,14 @@ type Box struct {
 type Stream struct {
 	Messages, Duplicate, Bad, Shifted, Refused, Recalled uint64
 	Skews                                                map[string]event.Seconds // by node
+	Reach                                                map[string]Reach         // of the streams: facts, ledger
+}
+
+// Reach is how far back a stream goes.
+type Reach struct {
+	Span         time.Duration
+	Bytes, Limit uint64
+	Cut          bool // by the limit on its size, before its age
 }
 
 // Write writes the text format of Prometheus, version 0.0.4. The output is sorted, so that two scrapes can be compared.
@@ -104,6 +113,13 @@ func (s *Scrape) collect() map[string]samples {
 		set("stream_messages_total", float64(t.Shifted), "shifted")
 		set("stream_refused_total", float64(t.Refused))
 		set("recalled_total", float64(t.Recalled))
+		for _, name := range streamNames {
+			r := t.Reach[name]
+			set("stream_reach_seconds", r.Span.Seconds(), name)
+			set("stream_bytes", float64(r.Bytes), name)
+			set("stream_limit_bytes", float64(r.Limit), name)
+			set("stream_cut", float64(model01(r.Cut)), name)
+		}
 		for node, skew := range t.Skews {
 			set("agent_clock_offset_seconds", skew.Duration().Seconds(), node)
 		}
