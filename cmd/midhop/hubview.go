@@ -52,6 +52,10 @@ func (o *hubOptions) read(l localOptions, log *slog.Logger) (*fleet.Conn, func()
 	if errors.As(err, &usage) {
 		return nil, nil, err
 	}
+	var refused *fleet.RefusedError
+	if errors.As(err, &refused) {
+		return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: refused.Remedy() + "; midhop without --hub looks at this machine"}
+	}
 	if err != nil {
 		return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: "check --hub, and --hub-token or --hub-creds; midhop without --hub looks at this machine"}
 	}
