@@ -265,9 +265,10 @@ bench-fleet-name: deps ## how soon a hub names a node that died, over DEATHS (20
 
 SCENARIOS ?= node-rebooted,front-gone,two-nodes,client-gone,reader-hung,pod-gone,service-down,mobile-clients,drain,rolling,healthy
 
+SEED ?=
 .PHONY: test-fleet
-test-fleet: deps ## SCENARIOS of the lab through agents and a hub: the right verdict, no healthy node named, nothing lost (root)
-	MIDHOP_FLEET_SCENARIOS=$(SCENARIOS) $(GO) test ./cmd/midhop -count=1 -timeout 30m -run '^TestFleetScenarios$$' -v
+test-fleet: deps ## SCENARIOS of the lab, of another SEED, through agents and a hub: the right verdict, no healthy node named, nothing lost (root)
+	MIDHOP_FLEET_SCENARIOS=$(SCENARIOS) MIDHOP_FLEET_SEED=$(SEED) $(GO) test ./cmd/midhop -count=1 -timeout 30m -run '^TestFleetScenarios$$' -v
 
 .PHONY: test-image
 test-image: ## build the Dockerfile with buildah for amd64 and arm64, from bases made here, and run what comes out (root)

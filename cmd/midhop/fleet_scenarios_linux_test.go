@@ -89,7 +89,7 @@ func TestFleetTimeToName(t *testing.T) {
 }
 
 // TestFleetScenarios plays the scenarios of MIDHOP_FLEET_SCENARIOS through agents and a hub: each comes to its verdict, or to
-// none where nothing is to be found, a node that is healthy is at no time named, and no event is lost. See make test-fleet.
+// none where nothing is to be found, a node that is healthy is at no time named, and no event is lost. MIDHOP_FLEET_SEED draws another lab. See make test-fleet.
 func TestFleetScenarios(t *testing.T) {
 	list := os.Getenv("MIDHOP_FLEET_SCENARIOS")
 	if list == "" {
@@ -99,6 +99,7 @@ func TestFleetScenarios(t *testing.T) {
 		t.Run(scenario, func(t *testing.T) {
 			o := lab.Defaults()
 			o.Scenario, o.Connections, o.Duration = scenario, 100, 10*time.Minute
+			o.Seed, _ = strconv.ParseInt(os.Getenv("MIDHOP_FLEET_SEED"), 10, 64) // 0: the lab's own
 			f := startFleet(t, o)
 			f.startHub()
 			f.await("all agents heard", 60*time.Second, heardAll(f.cluster.Up(), f.agents()...))
