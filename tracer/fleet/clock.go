@@ -21,7 +21,7 @@ type offset struct {
 const (
 	clockAsks  = 5
 	clockEvery = 30 * time.Second
-	clockFirst = 200 * time.Millisecond // between tries until the first answer
+	clockFirst = 200 * time.Millisecond // between tries until the first answer, and until the one after the clock was set
 	clockWait  = time.Second
 	// clockNear is the difference that is left alone: machines that keep time by NTP are nearer, and the judge allows
 	// for as much.
@@ -32,16 +32,22 @@ const (
 func (o *offset) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	set := false // this clock, since the last measurement
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-o.again:
+			set = true
 		}
-		if o.measure(ctx) || o.known.Load() {
+		switch {
+		case o.measure(ctx):
+			set = false
 			timer.Reset(clockEvery)
-		} else {
+		case o.known.Load() && !set:
+			timer.Reset(clockEvery)
+		default:
 			timer.Reset(clockFirst)
 		}
 	}
