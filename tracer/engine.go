@@ -300,6 +300,14 @@ func (e *Engine) fold(batch []event.Event) {
 
 func (e *Engine) timer() {
 	e.tellLost()
+	if e.steady != nil {
+		if step, ok := e.steady.news(); ok {
+			e.fold([]event.Event{{
+				Type: event.StreamHeartbeat, Time: e.opts.Now().UTC(), Source: engineSource,
+				Body: &event.Heartbeat{ClockSet: event.Known(event.Seconds(step.Round(time.Millisecond)))},
+			}})
+		}
+	}
 	e.deliver(e.river.timer(e.opts.Now().UnixNano()))
 }
 

@@ -36,6 +36,26 @@ func TestSteady(t *testing.T) {
 	}
 }
 
+// A step is told once, and so is its end; what slews a clock is no step.
+func TestStepIsTold(t *testing.T) {
+	step := time.Duration(0)
+	s := steady{start: t0, since: func() time.Duration { return time.Minute }, wall: func() time.Time { return t0.Add(time.Minute + step) }}
+	for i, c := range []struct {
+		step time.Duration
+		told bool
+	}{{0, false}, {time.Second, false}, {time.Hour, true}, {time.Hour + time.Second, false}, {-time.Hour, true}, {-time.Hour, false}, {time.Second, true}, {0, false}} {
+		step = c.step
+		got, told := s.news()
+		want := step
+		if step.Abs() < leastStep {
+			want = 0
+		}
+		if told != c.told || told && got != want {
+			t.Errorf("%d: set by %s: told %v as %s", i, step, told, got)
+		}
+	}
+}
+
 // The clock of the machine is set by an hour in the middle of an incident, and on a healthy day: what is found is what is
 // found with a clock that nobody sets.
 func TestClockIsSet(t *testing.T) {

@@ -70,9 +70,10 @@ func watchLab(ctx context.Context, cluster *lab.Cluster, out string, o labOption
 	})
 	g.Go(func() error {
 		err := cluster.Run(ctx, func(f lab.FaultInfo) {
-			v.fault(f.Time)
+			at := engine.Even(f.Time)
+			v.fault(at)
 			view.fault(event.Event{
-				Type: event.LabFault, Time: f.Time.UTC(), Source: "lab", ID: event.ID{Origin: "lab-" + cluster.ID(), N: 1},
+				Type: event.LabFault, Time: at.UTC(), Source: "lab", ID: event.ID{Origin: "lab-" + cluster.ID(), N: 1},
 				Body: &event.Fault{Scenario: f.Scenario, What: f.What, Target: f.Target},
 			})
 		})
@@ -85,17 +86,18 @@ func watchLab(ctx context.Context, cluster *lab.Cluster, out string, o labOption
 		g.Go(func() error {
 			select {
 			case <-cluster.Settled():
-				v.settled(time.Now())
+				v.settled(engine.Now())
 			case <-ctx.Done():
 			}
 			return nil
 		})
 	} else {
-		v.fault(cluster.Up().Add(cluster.FaultAfter()))
-		v.settled(cluster.Up().Add(cluster.FaultAfter()))
+		at := engine.Even(cluster.Up()).Add(cluster.FaultAfter())
+		v.fault(at)
+		v.settled(at)
 	}
 	if out != outScreen && !o.whole {
-		g.Go(func() error { v.await(ctx, cancel); return nil })
+		g.Go(func() error { v.await(ctx, engine.Now, cancel); return nil })
 	}
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -105,7 +107,7 @@ func watchLab(ctx context.Context, cluster *lab.Cluster, out string, o labOption
 		err = closeErr
 	}
 	err = quiet(err)
-	tellRequests(cluster, v)
+	tellRequests(cluster, engine, v)
 	text, right := v.result()
 	if out == outTable || !right {
 		fmt.Fprintln(os.Stderr, "midhop lab:", text)
@@ -138,14 +140,14 @@ func machinesOf(cluster *lab.Cluster) func([]string) (string, ask.Dialer) {
 }
 
 // tellRequests says what the visitors of the lab's HTTP balancer got, where there is one.
-func tellRequests(cluster *lab.Cluster, v *verdict) {
+func tellRequests(cluster *lab.Cluster, engine *tracer.Engine, v *verdict) {
 	t, err := cluster.Requests()
 	if err != nil || t == nil {
 		return
 	}
 	text := fmt.Sprintf("%d requests answered, %d of them with 502", t.OK+t.BadGateway+t.Other, t.BadGateway)
 	if t.BadGateway > 0 {
-		since := func(at time.Time) string { return at.Sub(v.faultTime()).Round(time.Millisecond).String() }
+		since := func(at time.Time) string { return engine.Even(at).Sub(v.faultTime()).Round(time.Millisecond).String() }
 		text += fmt.Sprintf(", %s to %s after the fault", since(t.FirstBad), since(t.LastBad))
 	}
 	fmt.Fprintln(os.Stderr, "midhop lab:", text)
@@ -161,13 +163,13 @@ func keepLab(ctx context.Context, cluster *lab.Cluster) {
 	<-ctx.Done()
 }
 
-// await ends the run when the verdict has stood long enough.
-func (v *verdict) await(ctx context.Context, end func()) {
+// await ends the run when the verdict has stood long enough by the stream's time.
+func (v *verdict) await(ctx context.Context, now func() time.Time, end func()) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		if at, ok := v.stands(); ok {
-			timer.Reset(time.Until(at))
+			timer.Reset(at.Sub(now()))
 		}
 		select {
 		case <-ctx.Done():

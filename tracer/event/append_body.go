@@ -296,7 +296,8 @@ func (h *Heartbeat) appendMembers(b []byte) []byte {
 		b = strconv.AppendInt(b, int64(h.Sockets.V), 10)
 	}
 	b = appendSpan(b, `,"census_age_s":`, h.CensusAge)
-	return appendSpan(b, `,"every_s":`, h.Every)
+	b = appendSpan(b, `,"every_s":`, h.Every)
+	return appendSpan(b, `,"clock_set_s":`, h.ClockSet)
 }
 
 func (l *Lost) appendMembers(b []byte) []byte {

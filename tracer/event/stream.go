@@ -61,6 +61,9 @@ type Heartbeat struct {
 	Sockets   Opt[int]     `json:"sockets,omitzero"`      // sockets seen by the newest census
 	CensusAge Opt[Seconds] `json:"census_age_s,omitzero"` // how old the newest complete census is
 	Every     Opt[Seconds] `json:"every_s,omitzero"`      // after that the next one follows; a second where it is not said
+	// ClockSet is told by the Engine when somebody sets the clock of its machine: all times of the stream go on from where they
+	// were, and with this added they are what the clock shows.
+	ClockSet Opt[Seconds] `json:"clock_set_s,omitzero"`
 }
 
 // Lost counts events that could not be kept.

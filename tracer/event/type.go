@@ -11,7 +11,7 @@ const (
 
 	StreamStarted   // fact, first line of every stream and file: who watches, with which probes
 	StreamSynced    // fact: the first look at one kind of fact is complete
-	StreamHeartbeat // fact, at least once a second from every agent; from the Engine where a timer moved the clock
+	StreamHeartbeat // fact, at least once a second from every agent; from the Engine where a timer moved the clock, or somebody set it
 	StreamLost      // fact: events were lost at a stage
 	PathSockets     // fact: sockets seen first, gone, or changed in trouble
 	PathTraffic     // fact: what moved per peer since the last look

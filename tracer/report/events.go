@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/midhop/midhop/tracer/event"
 )
@@ -58,6 +59,9 @@ func Notable(e *event.Event) bool {
 	switch e.Type {
 	case event.PathCensus:
 		return false
+	case event.StreamHeartbeat:
+		b, ok := e.Body.(*event.Heartbeat)
+		return ok && b.ClockSet.OK
 	case event.StreamStarted, event.StreamSynced, event.StreamLost, event.NodeChanged, event.NodeAsked, event.TCPError, event.LabFault:
 		return true
 	}
@@ -72,6 +76,9 @@ func EventText(cx Context, e *event.Event) Line {
 	case *event.Synced:
 		return Line{}.Append(Plain, "first look at "+b.Fact+" is complete")
 	case *event.Heartbeat:
+		if b.ClockSet.OK {
+			return Line{}.Append(Warn, clockText(b.ClockSet.V.Duration()))
+		}
 		return Line{}.Append(Plain, fmt.Sprintf("alive, %s", orElse(optCount(b.Sockets), "no count of sockets")))
 	case *event.Lost:
 		return Line{}.Append(Bad, fmt.Sprintf("%s lost at %s since %s", plural64(b.Count, "event"), b.Stage, cx.Time(b.Since)))
@@ -139,6 +146,17 @@ func optCount(n event.Opt[int]) string {
 		return ""
 	}
 	return plural(n.V, "socket")
+}
+
+// clockText says that the machine's clock was set, which the stream does not follow.
+func clockText(step time.Duration) string {
+	switch {
+	case step > 0:
+		return "this machine's clock was set " + Spoken(step) + " ahead: the times here go on as before, that much behind it"
+	case step < 0:
+		return "this machine's clock was set back by " + Spoken(-step) + ": the times here go on as before, that much ahead of it"
+	}
+	return "this machine's clock shows the times that are told here again"
 }
 
 func startedText(b *event.Started) string {
