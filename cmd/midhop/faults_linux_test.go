@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	wire "encoding/binary"
 	"errors"
@@ -15,145 +14,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/midhop/midhop/tracer/event"
 )
 
 // These tests break midhop itself, or what it stands on. They take minutes and much memory, so `make test-faults` runs them.
-
-// watcher is a running `midhop watch` whose complete stream is read.
-type watcher struct {
-	cmd    *exec.Cmd
-	began  time.Time
-	stderr bytes.Buffer
-	ended  chan struct{}
-
-	mu     sync.Mutex
-	met    map[event.Type]int
-	lost   map[string]uint64
-	opened []event.Incident
-	first  time.Duration // from the start to the first incident
-	more   chan struct{}
-}
-
-// startWatch starts midhop; prefix is the command that it is run by, if any.
-func startWatch(t *testing.T, prefix []string, args ...string) *watcher {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	w := &watcher{met: map[event.Type]int{}, lost: map[string]uint64{}, more: make(chan struct{}, 1), ended: make(chan struct{})}
-	argv := append(append(prefix, binary, "watch", "-o", "jsonl", "--complete"), args...)
-	w.cmd = exec.Command(argv[0], argv[1:]...)
-	w.cmd.Stderr = &w.stderr
-	out, err := w.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.began = time.Now()
-	if err := w.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(w.ended)
-		in := bufio.NewScanner(out)
-		in.Buffer(nil, event.MaxLine)
-		for in.Scan() {
-			e, err := event.Decode(in.Bytes())
-			if err != nil {
-				continue // the last line of a process that was killed
-			}
-			w.note(&e)
-		}
-	}()
-	t.Cleanup(func() {
-		if w.cmd.ProcessState == nil {
-			_ = w.cmd.Process.Signal(os.Interrupt)
-			<-w.ended
-			_ = w.cmd.Wait()
-		}
-	})
-	return w
-}
-
-func (w *watcher) note(e *event.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.met[e.Type]++
-	switch b := e.Body.(type) {
-	case *event.Lost:
-		w.lost[b.Stage] += b.Count
-	case *event.IncidentFinding:
-		if e.Type == event.IncidentOpened {
-			if len(w.opened) == 0 {
-				w.first = time.Since(w.began)
-			}
-			w.opened = append(w.opened, b.Incident)
-		}
-	}
-	select {
-	case w.more <- struct{}{}:
-	default:
-	}
-}
-
-// await waits until what was read fulfils a condition.
-func (w *watcher) await(t *testing.T, what string, within time.Duration, ok func() bool) {
-	t.Helper()
-	deadline := time.After(within)
-	for {
-		w.mu.Lock()
-		is := ok()
-		w.mu.Unlock()
-		if is {
-			return
-		}
-		select {
-		case <-w.more:
-		case <-w.ended:
-			t.Fatalf("midhop ended before %s: %s", what, &w.stderr)
-		case <-deadline:
-			t.Fatalf("%s: not within %s; it says %s", what, within, &w.stderr)
-		}
-	}
-}
-
-func (w *watcher) synced() bool { return w.met[event.StreamSynced] > 0 }
-
-// looksAgain waits for two more looks at all sockets: the first may be under way.
-func (w *watcher) looksAgain(t *testing.T) {
-	t.Helper()
-	w.mu.Lock()
-	w.met[event.PathTraffic] = 0
-	w.mu.Unlock()
-	w.await(t, "two more looks", 2*time.Minute, func() bool { return w.met[event.PathTraffic] > 1 })
-}
-
-// takes returns the descriptors and threads of the process, and its anonymous memory in bytes.
-func (w *watcher) takes(t *testing.T) (files, threads int, anon float64) {
-	t.Helper()
-	pid := w.cmd.Process.Pid
-	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if n, ok := strings.CutPrefix(line, "Threads:"); ok {
-			threads, _ = strconv.Atoi(strings.TrimSpace(n))
-		}
-	}
-	return len(list), threads, kilobytes(status, "RssAnon:")
-}
 
 // TestKilledInTheMiddle: midhop is killed while an incident is open, and started again. What it knew is in the kernel: it
 // names the same node again within 3 s of its start.
@@ -242,21 +109,32 @@ func TestManyNamespaces(t *testing.T) {
 	w := startWatch(t, nil)
 	w.await(t, "the first look", time.Minute, w.synced)
 	churn := func(n int) {
+		const together = 50
+		var living []chan struct{} // in the order of their birth
+		end := func(left int) {
+			for ; len(living) > left; living = living[1:] {
+				close(living[0])
+			}
+		}
+		defer end(0)
 		for range n {
-			done := make(chan error, 1)
+			born, die := make(chan error, 1), make(chan struct{})
 			go func() {
 				runtime.LockOSThread() // never unlocked: the thread ends, and its namespace with it
-				done <- shortLife()
+				shortLife(born, die)
 			}()
-			if err := <-done; err != nil {
+			if err := <-born; err != nil {
 				t.Fatal(err)
 			}
+			living = append(living, die)
+			end(together)
 		}
 	}
 	churn(200)
 	files, threads, anon := w.takes(t)
 	churn(2000)
 	w.looksAgain(t)
+	w.forgets(t, 200)
 	files2, threads2, anon2 := w.takes(t)
 	t.Logf("files %d then %d, threads %d then %d, anonymous MB %.1f then %.1f", files, files2, threads, threads2, anon/1e6, anon2/1e6)
 	if files2 > files+4 || threads2 > threads+8 || anon2 > anon+24e6 {
@@ -265,91 +143,99 @@ func TestManyNamespaces(t *testing.T) {
 	w.blamesNobody(t)
 }
 
-// shortLife is one pod: a namespace, a connection, the end.
-func shortLife() error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_LOOPBACK)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		return err
-	}
-	ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(ln)
-	at := unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 8080}
-	if err := errors.Join(unix.Bind(ln, &at), unix.Listen(ln, 8)); err != nil {
-		return err
-	}
-	c, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(c)
-	if err := unix.Connect(c, &at); err != nil {
-		return err
-	}
-	a, _, err := unix.Accept4(ln, unix.SOCK_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	return unix.Close(a)
-}
-
-// blamesNobody fails where anybody was named. Labs of others on this machine may have incidents: those name somebody of
-// theirs, so only what the test itself made may be looked at by address.
-func (w *watcher) blamesNobody(t *testing.T) {
-	t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, in := range w.opened {
-		if ip := in.Culprit.IP; ip.IsLoopback() || strings.HasPrefix(ip.String(), "10.79.") {
-			t.Errorf("%s is named: %s", ip, in.Title)
+// shortLife is one pod: a namespace and a connection, and the end when it is time. Whether it came to life is sent to born.
+func shortLife(born chan<- error, die <-chan struct{}) {
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
 		}
+	}()
+	socket := func(kind int) (int, error) {
+		fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			fds = append(fds, fd)
+		}
+		return fd, err
 	}
-	if n := w.lost["model.sockets"] + w.lost["model.strangers"]; n > 0 {
-		t.Errorf("%d sockets were turned away", n)
+	live := func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		fd, err := socket(unix.SOCK_DGRAM)
+		if err != nil {
+			return err
+		}
+		req, err := unix.NewIfreq("lo")
+		if err != nil {
+			return err
+		}
+		req.SetUint16(unix.IFF_UP | unix.IFF_LOOPBACK)
+		if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+			return err
+		}
+		ln, err := socket(unix.SOCK_STREAM)
+		if err != nil {
+			return err
+		}
+		at := unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: faultsPort}
+		if err := errors.Join(unix.Bind(ln, &at), unix.Listen(ln, 8)); err != nil {
+			return err
+		}
+		c, err := socket(unix.SOCK_STREAM)
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(c, &at); err != nil {
+			return err
+		}
+		a, _, err := unix.Accept4(ln, unix.SOCK_CLOEXEC)
+		if err == nil {
+			fds = append(fds, a)
+		}
+		return err
+	}
+	err := live()
+	if born <- err; err == nil {
+		<-die
 	}
 }
 
-// TestSYNFlood: 200,000 SYNs from as many addresses reach a listener. They are no connections: nothing grows by them, and
-// nobody is named.
+// TestSYNFlood: 200,000 SYNs reach a listener, and then 400,000 more, none from where another came. They are no connections:
+// what the first took for a while the others take no more than again, and nobody is named.
 func TestSYNFlood(t *testing.T) {
 	holdPairs(t, 1) // so that every look has something to tell
 	w := startWatch(t, nil)
 	w.await(t, "the first look", time.Minute, w.synced)
-	_, _, anon := w.takes(t)
+	_, _, calm := w.takes(t)
 	const syns = 200_000
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends, and its namespaces with it
-		done <- flood(syns)
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
+	floods := 0
+	next := func() float64 {
+		done := make(chan error, 1)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends, and its namespaces with it
+			done <- flood(floods*syns, syns)
+		}()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		floods++
+		w.looksAgain(t)
+		_, _, anon := w.takes(t)
+		return anon
 	}
-	w.looksAgain(t)
-	_, _, anon2 := w.takes(t)
-	t.Logf("anonymous MB %.1f then %.1f", anon/1e6, anon2/1e6)
-	if anon2 > anon+24e6 {
+	first := next()
+	next()
+	last := next()
+	t.Logf("anonymous MB %.1f, after %d SYNs %.1f, after %d %.1f", calm/1e6, syns, first/1e6, 3*syns, last/1e6)
+	if first > calm+24e6 || last > first+8e6 {
 		t.Error("the flood is kept in memory")
 	}
 	w.blamesNobody(t)
 }
 
-// flood sends SYNs of made-up addresses to a listener of its own network namespace.
-func flood(n int) error {
+// flood sends SYNs of made-up addresses, from the one with a number on, to a listener of its own network namespace.
+func flood(from, n int) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return err
 	}
@@ -370,7 +256,7 @@ func flood(n int) error {
 	}
 	defer unix.Close(raw)
 	p := make([]byte, 40)
-	for i := range n {
+	for i := from; i < from+n; i++ {
 		copy(p, []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, unix.IPPROTO_TCP, 0, 0, 10, 79, byte(1 + i>>8%250), byte(i), 10, 79, 0, 1})
 		tcp := p[20:]
 		clear(tcp)
@@ -405,7 +291,7 @@ func sum(addresses, tcp []byte) uint16 {
 const soakVariable = "MIDHOP_SOAK"
 
 // TestLeaks: connections come and go for a while, and what midhop takes at the end is what it took when it had settled:
-// descriptors, threads, memory.
+// descriptors, threads, memory. The end of each that it met is told.
 func TestLeaks(t *testing.T) {
 	span := 45 * time.Second
 	if text := os.Getenv(soakVariable); text != "" {
@@ -416,7 +302,7 @@ func TestLeaks(t *testing.T) {
 	}
 	w := startWatch(t, nil)
 	w.await(t, "the first look", time.Minute, w.synced)
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", faultsPort))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,6 +318,13 @@ func TestLeaks(t *testing.T) {
 	}()
 	var files, threads int
 	var anon float64
+	var living []net.Conn // for a while, so that looks meet them
+	end := func(left int) {
+		for ; len(living) > left; living = living[1:] {
+			living[0].Close()
+		}
+	}
+	defer func() { end(0) }()
 	began, settled := time.Now(), false
 	for n := 0; time.Since(began) < span; n++ {
 		c, err := net.Dial("tcp4", ln.Addr().String())
@@ -444,13 +337,17 @@ func TestLeaks(t *testing.T) {
 		if n%3 == 0 {
 			_ = c.(*net.TCPConn).SetLinger(0) // a reset
 		}
-		c.Close()
+		living = append(living, c)
+		end(200)
 		<-time.After(2 * time.Millisecond)
 		if !settled && time.Since(began) > span/3 {
 			settled = true
 			files, threads, anon = w.takes(t)
 		}
 	}
+	end(0)
+	ln.Close()
+	w.forgets(t, 1000)
 	files2, threads2, anon2 := w.takes(t)
 	t.Logf("after %s and after %s: files %d, %d; threads %d, %d; anonymous MB %.1f, %.1f", span/3, span, files, files2, threads, threads2, anon/1e6, anon2/1e6)
 	if files2 > files+4 || threads2 > threads+6 || anon2 > anon*1.3+8e6 {
