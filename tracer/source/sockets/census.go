@@ -23,10 +23,13 @@ const (
 	// minPause is the shortest rest between two looks: faster ones show nothing that a person or a rule waits for.
 	minPause = 250 * time.Millisecond
 	// On suspicion a look is made at least every alertPause for alertFor, more often where that costs less than
-	// alertBudget of a core.
-	alertPause  = time.Second
-	alertFor    = 30 * time.Second
-	alertBudget = 0.02
+	// alertBudget of a core. Looks that cost more are paid from savings, which grow by that share of the time up to
+	// alertSavings: half a minute at 100,000 sockets. Where there is always some client that does not answer, suspicion never
+	// ends, and would take a tenth of a core for good; how the troubled get on is followed anyway.
+	alertPause   = time.Second
+	alertFor     = 30 * time.Second
+	alertBudget  = 0.02
+	alertSavings = 6 * time.Second
 	// alertAgain is how long a peer that was suspected does not hasten the census again, maxSuspects how many such peers
 	// are remembered.
 	alertAgain  = 5 * time.Minute
@@ -70,6 +73,7 @@ type Source struct {
 	repairer   repairer      // nil: nobody counts what was sent again without a timeout
 	follower   follower      // nil: only looks at all sockets
 	followRest time.Duration // between two looks at those in trouble
+	savings    savings
 }
 
 // look is what the newest complete census came to.
@@ -97,6 +101,7 @@ func New(lister Lister, o Options) *Source {
 		repairer:   repairer,
 		follower:   follower,
 		followRest: followPause,
+		savings:    savings{left: alertSavings},
 
 		lister:   lister,
 		budget:   o.Budget,
@@ -155,6 +160,7 @@ func (s *Source) Run(ctx context.Context, emit func([]event.Event)) error {
 		if first {
 			cost = 0 // it walked twice and told everything: no measure of the looks to come
 		}
+		s.savings.spend(cost, time.Now())
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -206,10 +212,29 @@ func (s *Source) pause(cost time.Duration) time.Duration {
 	alert := time.Now().Before(s.alert)
 	s.mu.Unlock()
 	calm := max(minPause, time.Duration(float64(cost)/s.budget))
-	if alert {
-		return min(calm, max(minPause, min(alertPause, time.Duration(float64(cost)/alertBudget))))
+	if !alert {
+		return calm
 	}
-	return calm
+	pause := time.Duration(float64(cost) / alertBudget)
+	if s.follower == nil || s.savings.left >= cost {
+		pause = min(alertPause, pause)
+	}
+	return min(calm, max(minPause, pause))
+}
+
+// savings is the processor time that hurried looks may take.
+type savings struct {
+	left time.Duration
+	at   time.Time // when left was right
+}
+
+// spend pays for a look that has ended now.
+func (s *savings) spend(cost time.Duration, now time.Time) {
+	if !s.at.IsZero() {
+		s.left += time.Duration(float64(now.Sub(s.at)) * alertBudget)
+	}
+	s.at = now
+	s.left = max(0, min(alertSavings, s.left)-cost)
 }
 
 // look makes one census and tells what it found. It returns the processor time that it took.

@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"testing"
@@ -32,6 +33,42 @@ func TestPause(t *testing.T) {
 		}
 	}
 }
+
+// Suspicion that never ends is not looked into every second for good: a look then comes as often as it may cost. Where nothing
+// else tells how the troubled get on it does.
+func TestHurryIsPaidFor(t *testing.T) {
+	const cost = 150 * time.Millisecond // of 100,000 sockets
+	now := time.Now()
+	run := func(s *Source, span time.Duration) (looks int) {
+		for end := now.Add(span); now.Before(end); looks++ {
+			s.alert = time.Now().Add(alertFor)
+			s.savings.spend(cost, now)
+			now = now.Add(s.pause(cost))
+		}
+		return looks
+	}
+	s := New(&fakeLister{}, Options{})
+	s.follower = noTrouble{}
+	if n := run(s, alertFor); n < 28 {
+		t.Errorf("%d looks in the first half minute, want one a second", n)
+	}
+	run(s, time.Minute)
+	if used := time.Duration(run(s, time.Hour)) * cost; used > time.Hour*25/1000 {
+		t.Errorf("an hour of suspicion costs %v", used)
+	}
+	now = now.Add(5 * time.Minute)
+	if n := run(s, alertFor); n < 28 {
+		t.Errorf("%d looks in half a minute after a calm while, want one a second", n)
+	}
+	if n := run(New(&fakeLister{}, Options{}), 10*time.Minute); n < 590 {
+		t.Errorf("%d looks in ten minutes where they alone tell of trouble, want one a second", n)
+	}
+}
+
+// noTrouble has no sockets in trouble.
+type noTrouble struct{}
+
+func (noTrouble) Troubled(context.Context, func(*bpf.SocketRow)) error { return nil }
 
 // Suspicion ends the rest at once, but a peer that is suspected again and again does not keep the census hurrying.
 func TestSuspect(t *testing.T) {
