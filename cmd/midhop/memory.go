@@ -12,10 +12,10 @@ import (
 // at least leastGarbage bytes, and twice as much after every second in which it ran more than mostCycles times: a storm of
 // events shall not be slowed down for memory's sake.
 const (
-	leastGarbage = 8 << 20
+	leastGarbage = 6 << 20
 	mostCycles   = 8
 	paceEvery    = time.Second
-	leastPercent = 4
+	leastPercent = 3
 )
 
 // Memory that is free is given back at once where it is more than idleMemory and a little of the heap, at most every

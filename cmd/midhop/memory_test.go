@@ -13,7 +13,7 @@ func TestPaceOfTheCollector(t *testing.T) {
 		live, scanned uint64
 		want          int
 	}{
-		{0, 0, 100}, {6 * mb, 5 * mb, 100}, {300 * mb, 290 * mb, 96}, {160 * mb, 4 * mb, 5}, {4000 * mb, 4 * mb, leastPercent},
+		{0, 0, 100}, {6 * mb, 5 * mb, 100}, {300 * mb, 290 * mb, 96}, {160 * mb, 4 * mb, 3}, {4000 * mb, 4 * mb, leastPercent},
 	} {
 		p := pace{}
 		if got, _ := p.step(reading{live: c.live, scanned: c.scanned}, time.Now()); got != c.want {

@@ -98,16 +98,27 @@ func between(hole, home, at int) bool {
 	return hole < home || home <= at
 }
 
-// Reserve makes room for so many rows at once, where it is known that they will come: growing takes their keys again and
-// again.
+// Reserve makes room for so many rows and a few more at once, where it is known that they will come: growing takes their keys
+// again and again.
 func (x *Index[K]) Reserve(rows int) {
-	if slots := rows*5/4 + 1; slots > len(x.slots) {
+	if slots := rows*5/4 + rows/16 + 1; slots > len(x.slots) {
 		x.resize(max(16, slots))
 	}
 }
 
-// grow makes room for half as much more: a table twice as large would be half empty too often.
-func (x *Index[K]) grow() { x.resize(max(16, len(x.slots)+len(x.slots)/2)) }
+// grow makes room for half as much more, and for a quarter where that is much: a table twice as large would be half empty too
+// often.
+func (x *Index[K]) grow() {
+	n := len(x.slots)
+	if n < large {
+		x.resize(max(16, n+n/2))
+	} else {
+		x.resize(n + n/4)
+	}
+}
+
+// large is how many slots are many: five bytes each are a megabyte.
+const large = 200_000
 
 func (x *Index[K]) resize(n int) {
 	old := x.slots

@@ -88,14 +88,13 @@ func (t *table) revisit(r *bpf.SocketRow) (found seen, ok bool) {
 	switch {
 	case !known:
 		found.change = event.SocketSeen
-	case now != k.sign || settled || orphan && !k.orphan || now.trouble() && s.SegsIn != k.segsIn:
+	case now != k.sign || settled || orphan && t.orphans[id] == 0 || now.trouble() && uint16(s.SegsIn) != k.segsIn:
 		found.change = event.SocketChanged
 	}
-	k.sign, k.segsIn = now, s.SegsIn
-	k.unacked, k.rtoMS = s.Unacked, s.RTOMS
+	k.sign, k.segsIn = now, uint16(s.SegsIn)
+	k.unacked, k.rtoMS = smallOf(s.Unacked), smallOf(s.RTOMS)
 	k.received(r)
 	if orphan {
-		k.orphan = true
 		t.orphans[id] = t.follows
 	}
 	return found, true

@@ -52,8 +52,8 @@ func (w *writer) gone(k *known) {
 			Retransmits: k.sign.retransmits,
 			Backoff:     k.sign.backoff,
 			ProbesOut:   k.sign.probesOut,
-			RTO:         millis(k.rtoMS),
-			Unacked:     k.unacked,
+			RTO:         millis(k.rtoMS.n()),
+			Unacked:     k.unacked.n(),
 		},
 	}
 	taken := k.receivedAt
