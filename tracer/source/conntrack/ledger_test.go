@@ -114,6 +114,15 @@ func TestLedgerReusedTuple(t *testing.T) {
 	if l.index.Len() != 1 || l.older != 1 {
 		t.Errorf("%d known, %d older", l.index.Len(), l.older)
 	}
+	l.beginDump() // it sees nothing, and while the kernel is asked again for what is missing the client comes back
+	missing := l.missing()
+	again.id = 101
+	l.created(again, at(4))
+	want(t, l, "destroyed unknown, created")
+	for _, m := range missing {
+		l.gone(m, at(4))
+	}
+	want(t, l, "")
 }
 
 func TestLedgerMissing(t *testing.T) {
