@@ -11,8 +11,9 @@ type fakeSpaces struct {
 	passes uint64
 }
 
-func (f *fakeSpaces) Known(netns uint32) bool { return f.known[netns] }
-func (f *fakeSpaces) Passes() uint64          { return f.passes }
+func (f *fakeSpaces) Known(netns uint32) bool  { return f.known[netns] }
+func (f *fakeSpaces) Passes() uint64           { return f.passes }
+func (f *fakeSpaces) Changed() <-chan struct{} { return nil }
 
 func of(netns uint32, n uint64) *told {
 	return &told{event: event.Event{ID: event.ID{N: n}}, netns: netns}

@@ -17,14 +17,14 @@ import (
 // lossPause is how often the probes' counters of lost records are read, and so the most often that a loss is told.
 const lossPause = time.Second
 
-// heldPause is how often it is looked whether a held event's namespace has become known.
-const heldPause = 20 * time.Millisecond
-
 // Namespaces are the network namespaces whose events are kept.
 type Namespaces interface {
 	Known(netns uint32) bool
 	// Passes grows with every complete look at what is known.
 	Passes() uint64
+	// Changed has room for one sign that a namespace has become known or a look complete since the last sign was taken. One
+	// reader may take them.
+	Changed() <-chan struct{}
 }
 
 // Options tune a Source. The zero value keeps the events of the whole machine.
@@ -202,9 +202,9 @@ func (s *Source) write(ctx context.Context, batches <-chan []told, losses []*los
 	held := held{spaces: s.o.Namespaces}
 	for {
 		var out []event.Event
-		var recheck <-chan time.Time
+		var recheck <-chan struct{}
 		if len(held.queue) > 0 {
-			recheck = time.After(heldPause)
+			recheck = held.spaces.Changed()
 		}
 		select {
 		case <-ctx.Done():

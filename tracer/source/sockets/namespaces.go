@@ -9,6 +9,7 @@ type Namespaces struct {
 	seen   map[uint32]uint64   // the look that met it last
 	next   map[uint32]struct{} // by the running look
 	passes uint64
+	news   chan struct{} // see Changed; nil: nobody has asked
 }
 
 // rememberFor is how many looks a namespace stays known for that they do not meet: what happened in it last, such as the
@@ -30,6 +31,29 @@ func (n *Namespaces) Passes() uint64 {
 	return n.passes
 }
 
+// Changed has room for one sign that a namespace has become known or a look complete since the last sign was taken. One reader
+// may take them; looks that are rare must not be asked for many times a second.
+func (n *Namespaces) Changed() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.news == nil {
+		n.news = make(chan struct{}, 1)
+		n.changed() // of what was before, nobody was told
+	}
+	return n.news
+}
+
+// changed gives the sign; n.mu is held.
+func (n *Namespaces) changed() {
+	if n.news == nil {
+		return
+	}
+	select {
+	case n.news <- struct{}{}:
+	default:
+	}
+}
+
 func (n *Namespaces) begin() {
 	n.next = make(map[uint32]struct{})
 }
@@ -43,6 +67,9 @@ func (n *Namespaces) see(netns uint32) {
 	defer n.mu.Unlock()
 	if n.seen == nil {
 		n.seen = make(map[uint32]uint64)
+	}
+	if _, ok := n.seen[netns]; !ok {
+		n.changed()
 	}
 	n.seen[netns] = n.passes + 1
 }
@@ -60,6 +87,7 @@ func (n *Namespaces) keep(netns uint32) {
 	defer n.mu.Unlock()
 	if n.seen != nil {
 		n.seen[netns] = n.passes + 1
+		n.changed()
 	}
 }
 
@@ -75,6 +103,7 @@ func (n *Namespaces) end() {
 	}
 	n.next = nil
 	n.passes++
+	n.changed()
 	for netns, pass := range n.seen {
 		if pass+rememberFor < n.passes {
 			delete(n.seen, netns)

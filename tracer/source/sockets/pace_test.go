@@ -205,9 +205,29 @@ func TestNamespaces(t *testing.T) {
 	if n.Known(1) || !n.Known(2) {
 		t.Error("a namespace that is gone stays known")
 	}
+	news := func(want bool) {
+		t.Helper()
+		select {
+		case <-n.Changed():
+			if !want {
+				t.Error("a sign that says nothing new")
+			}
+		default:
+			if want {
+				t.Error("no sign of a change")
+			}
+		}
+	}
+	news(true) // whoever asks first does not know what was before
+	news(false)
 	n.begin()
 	n.see(3)
+	news(true)
+	n.see(3)
+	n.see(2)
+	news(false)
 	n.abandon()
+	news(false)
 	if n.Passes() != 2+rememberFor || !n.Known(2) {
 		t.Error("a look that failed counts")
 	}
