@@ -33,8 +33,8 @@ type component struct {
 
 // counted is what one component came to.
 type counted struct {
-	sockets    int
-	active     int
+	sockets    uint32
+	active     uint32
 	sent       uint64
 	resent     uint64
 	receivedAt uint64 // probes' time of the newest receive; 0: unknown
@@ -42,19 +42,23 @@ type counted struct {
 
 // traffic counts by component. What moved is summed up until it is told; the rest is of the newest look.
 type traffic struct {
-	rows    map[component]*counted
+	rows    map[component]uint32 // counted
+	counted compact.Slab[counted]
 	omitted int    // components that this look had no room for
 	told    uint64 // probes' time
 }
 
-func newTraffic() *traffic { return &traffic{rows: make(map[component]*counted)} }
+func newTraffic() *traffic {
+	return &traffic{rows: make(map[component]uint32), counted: compact.NewSlab[counted]()}
+}
 
 // begin starts a look. Components that had nothing left to tell are forgotten.
 func (t *traffic) begin() {
 	t.omitted = 0
-	for c, n := range t.rows {
+	for c, id := range t.rows {
+		n := t.counted.At(id)
 		if n.sent == 0 && n.resent == 0 {
-			delete(t.rows, c)
+			t.forget(c, id)
 			continue
 		}
 		n.sockets, n.active, n.receivedAt = 0, 0, 0
@@ -69,14 +73,15 @@ func (t *traffic) count(s *bpf.Sock, found seen) {
 	} else {
 		c.peerPort = s.PeerPort
 	}
-	n := t.rows[c]
-	if n == nil {
+	id, ok := t.rows[c]
+	if !ok {
 		if len(t.rows) >= maxComponents {
 			t.shed()
 		}
-		n = new(counted)
-		t.rows[c] = n
+		id = t.counted.Add(counted{})
+		t.rows[c] = id
 	}
+	n := t.counted.At(id)
 	n.sockets++
 	if min(s.ReceivedMS, s.SentMS) < uint32(activeFor/time.Millisecond) {
 		n.active++
@@ -89,14 +94,19 @@ func (t *traffic) count(s *bpf.Sock, found seen) {
 // shed forgets what has the fewest sockets until half of the room is free: it would not be told anyway. A component whose
 // sockets come in two halves of a look may be told too small by what was forgotten of it.
 func (t *traffic) shed() {
-	for few := 1; len(t.rows) > maxComponents/2; few *= 4 {
-		for c, n := range t.rows {
-			if n.sockets <= few {
-				delete(t.rows, c)
+	for few := uint32(1); len(t.rows) > maxComponents/2; few *= 4 {
+		for c, id := range t.rows {
+			if t.counted.At(id).sockets <= few {
+				t.forget(c, id)
 				t.omitted++
 			}
 		}
 	}
+}
+
+func (t *traffic) forget(c component, id uint32) {
+	delete(t.rows, c)
+	t.counted.Drop(id)
 }
 
 // take returns the rows that are to be told now, how many there are beyond the cap, and the span that they cover; none
@@ -110,13 +120,14 @@ func (t *traffic) take(now uint64) (rows []event.TrafficRow, omitted int, span t
 	}
 	t.told = now
 	rows = make([]event.TrafficRow, 0, len(t.rows))
-	for c, n := range t.rows {
+	for c, id := range t.rows {
+		n := t.counted.At(id)
 		row := event.TrafficRow{
 			Netns:         c.netns,
 			Local:         event.Endpoint{IP: c.local.IP(), Port: c.localPort},
 			Peer:          event.Endpoint{IP: c.peer.IP(), Port: c.peerPort},
-			Sockets:       n.sockets,
-			Active:        n.active,
+			Sockets:       int(n.sockets),
+			Active:        int(n.active),
 			Sent:          n.sent,
 			Retransmitted: n.resent,
 		}
