@@ -145,11 +145,13 @@ func runLab(ctx context.Context, o labOptions) error {
 	tell := newProgress(os.Stderr)
 	tell.say("building a cluster for %s: %s ...", o.lab.Scenario, plural(o.lab.Connections, "connection"))
 	start := time.Now()
+	watched := make(chan struct{})
+	o.lab.Watched = watched
 	cluster, err := lab.Start(ctx, o.lab, logTo(os.Stderr, o.verbose))
 	if err != nil {
 		return labError(err)
 	}
 	defer cluster.Close()
 	tell.say("up after %.1f s; the fault comes in %s", time.Since(start).Seconds(), cluster.FaultAfter())
-	return watchLab(ctx, cluster, out, o)
+	return watchLab(ctx, cluster, watched, out, o)
 }

@@ -27,7 +27,7 @@ import (
 
 // watchLab merges the agents' pipes into an Engine outside the cluster, makes the fault when it is due, and ends when
 // the verdict has stood, or with the lab's time. On a screen it goes on until the user leaves.
-func watchLab(ctx context.Context, cluster *lab.Cluster, out string, o labOptions) error {
+func watchLab(ctx context.Context, cluster *lab.Cluster, watched chan<- struct{}, out string, o labOptions) error {
 	logs := io.Writer(os.Stderr)
 	if out == outScreen {
 		logs = io.Discard
@@ -51,6 +51,7 @@ func watchLab(ctx context.Context, cluster *lab.Cluster, out string, o labOption
 	engine.AddSource("agents", agentPipes{cluster: cluster, log: log})
 	v := newVerdict(cluster.Expected())
 	engine.AddSink("verdict", v, tracer.Policy{})
+	engine.AddSink("watched", newWatchers(cluster.AgentNodes(), watched), tracer.Policy{})
 	view, err := newOutput(engine, out, outputOptions{complete: true, summary: true, ascii: o.ascii, title: "lab " + cluster.Options().Scenario})
 	if err != nil {
 		return err
@@ -124,6 +125,35 @@ func watchLab(ctx context.Context, cluster *lab.Cluster, out string, o labOption
 		return whole.Err()
 	}
 	return findingsError{}
+}
+
+// watchers is a sink that waits for the first look of every agent.
+type watchers struct {
+	missing map[string]bool
+	all     chan<- struct{} // closed when nobody is missing
+}
+
+func newWatchers(nodes []string, all chan<- struct{}) *watchers {
+	w := &watchers{missing: make(map[string]bool), all: all}
+	for _, name := range nodes {
+		w.missing["agent/"+name] = true
+	}
+	if len(nodes) == 0 {
+		close(all)
+	}
+	return w
+}
+
+// Write implements tracer.Sink.
+func (w *watchers) Write(batch []event.Event) error {
+	for i := range batch {
+		if b, ok := batch[i].Body.(*event.Synced); ok && b.Fact == "sockets" && w.missing[batch[i].Source] {
+			if delete(w.missing, batch[i].Source); len(w.missing) == 0 {
+				close(w.all)
+			}
+		}
+	}
+	return nil
 }
 
 // machinesOf lets the machines of the lab's nodes ask, each from its own network.

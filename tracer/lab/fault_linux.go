@@ -77,6 +77,9 @@ func (c *Cluster) Run(ctx context.Context, onFault func(FaultInfo)) error {
 		return nil
 	}
 	if c.HasFault() {
+		if !c.isWatched(ctx) {
+			return nil
+		}
 		f, err := c.Fault(ctx)
 		if err != nil {
 			return err
@@ -95,6 +98,35 @@ func (c *Cluster) Run(ctx context.Context, onFault func(FaultInfo)) error {
 	}
 	c.until(ctx, left)
 	return nil
+}
+
+// isWatched waits until somebody watches, where that was asked for, and returns false where the lab ends before.
+func (c *Cluster) isWatched(ctx context.Context) bool {
+	if c.opts.Watched == nil || c.opts.AttachAfter > 0 {
+		return true
+	}
+	late := time.NewTimer(watchedWithin)
+	defer late.Stop()
+	select {
+	case <-c.opts.Watched:
+		return true
+	case <-late.C:
+		c.log.Warn("the fault comes though not everybody watches")
+		return true
+	case <-ctx.Done():
+	case <-c.closed:
+	}
+	return false
+}
+
+// AgentNodes are the names of the nodes that run an agent.
+func (c *Cluster) AgentNodes() (names []string) {
+	for k := range c.plan.Nodes {
+		if c.opts.hasAgent(k) {
+			names = append(names, c.plan.Nodes[k].Name)
+		}
+	}
+	return names
 }
 
 // until waits for a moment counted from when the lab was up, and says whether it came.

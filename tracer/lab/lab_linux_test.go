@@ -280,6 +280,34 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// The fault waits until it is watched, however late that is.
+func TestFaultWaits(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	o := testOptions(t)
+	watched := make(chan struct{})
+	o.Connections, o.Duration, o.Watched = 20, 3*time.Second, watched
+	c := start(t, o)
+	ctx, stop := contextWithStop(t)
+	faults := make(chan FaultInfo, 2)
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx, func(f FaultInfo) { faults <- f }) }()
+	const late = 2500 * time.Millisecond
+	select {
+	case f := <-faults:
+		t.Fatalf("the fault came %s after the lab was up, and nobody watched", f.Time.Sub(c.Up()))
+	case <-time.After(time.Until(c.Up().Add(late))):
+	}
+	close(watched)
+	if f := <-faults; f.Time.Sub(c.Up()) < late {
+		t.Errorf("the fault came %s after the lab was up", f.Time.Sub(c.Up()))
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // The inventory names exactly what was built.
 func TestInventory(t *testing.T) {
 	needRoot(t)

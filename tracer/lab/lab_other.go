@@ -61,6 +61,7 @@ func ChildMain(context.Context, []string) error { return ErrNotLinux }
 // The methods below are never called: there is no Cluster to call them on.
 
 func (*Cluster) Agents() <-chan AgentPipe                   { return nil }
+func (*Cluster) AgentNodes() []string                       { return nil }
 func (*Cluster) API() *API                                  { return nil }
 func (*Cluster) CutHub(bool) error                          { return ErrNotLinux }
 func (*Cluster) ClientTally() (Tally, error)                { return Tally{}, ErrNotLinux }

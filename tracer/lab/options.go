@@ -45,6 +45,10 @@ type Options struct {
 	// StateDir holds the locks of runs; empty: /run/midhop-lab, or the temporary directory where that is not possible.
 	StateDir string
 
+	// Watched lets the fault wait until it is closed, as long as [watchedWithin] at most: where agents take minutes to come up,
+	// nobody would see the beginning. Nil: it waits for nobody.
+	Watched <-chan struct{}
+
 	faultAfter time.Duration // when the fault comes, from the moment the lab is up; set by check
 	downFor    time.Duration // how long a rebooting node is away; 0: 5 s
 	drainFor   time.Duration // over which the connections of a drained node end; 0: 4 s
@@ -165,6 +169,9 @@ func (o Options) check() (Options, Scenario, error) {
 	}
 	return o, s, nil
 }
+
+// watchedWithin is how long a fault that is due waits for [Options.Watched].
+const watchedWithin = 4 * time.Minute
 
 // hasAgent says whether node k, counted from 0, runs an agent.
 func (o Options) hasAgent(k int) bool { return o.Agents == nil || slices.Contains(o.Agents, k+1) }
