@@ -113,13 +113,13 @@ func (f *Forward) streams() (net.Conn, error) {
 	h.Set(corev1.PortHeader, strconv.Itoa(f.port))
 	h.Set(corev1.PortForwardRequestIDHeader, strconv.Itoa(f.asked))
 	f.asked++
-	trouble, err := f.conn.CreateStream(h)
+	trouble, err := stream(f.conn, h)
 	if err != nil {
 		return nil, fmt.Errorf("forward to %s: %w", f.what, err)
 	}
 	_ = trouble.Close() // nothing is written there
 	h.Set(corev1.StreamType, corev1.StreamTypeData)
-	data, err := f.conn.CreateStream(h)
+	data, err := stream(f.conn, h)
 	if err != nil {
 		f.conn.RemoveStreams(trouble)
 		return nil, fmt.Errorf("forward to %s: %w", f.what, err)
@@ -152,6 +152,30 @@ func (f *Forward) streams() (net.Conn, error) {
 		conn.RemoveStreams(data, trouble)
 	}()
 	return c, nil
+}
+
+// errCut is why no stream was opened: the connection to the server ended before it answered.
+var errCut = errors.New("the connection to the API server was cut")
+
+// stream opens one stream. CreateStream alone waits for an answer for 30 s (createStreamResponseTimeout) also where the
+// connection breaks meanwhile.
+func stream(conn httpstream.Connection, h http.Header) (httpstream.Stream, error) {
+	type opened struct {
+		stream httpstream.Stream
+		err    error
+	}
+	answer := make(chan opened, 1)
+	h = h.Clone()
+	go func() {
+		s, err := conn.CreateStream(h)
+		answer <- opened{s, err}
+	}()
+	select {
+	case o := <-answer:
+		return o.stream, o.err
+	case <-conn.CloseChan():
+		return nil, errCut
+	}
 }
 
 // reasonWait is how long the end of a connection waits for its reason.

@@ -87,9 +87,13 @@ func TestForward(t *testing.T) {
 			if _, err := c.Read(make([]byte, 1)); err == nil {
 				t.Error("a connection outlives its way")
 			}
+			began := time.Now()
 			again, err := f.Dial()
 			if err != nil {
 				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("an answer from a way that was cut is waited for: %s", took)
 			}
 			defer again.Close()
 			through(t, again, []byte("after"))
