@@ -225,7 +225,7 @@ func TestLinesArriveAtOnce(t *testing.T) {
 func TestTo(t *testing.T) {
 	to := time.Date(2026, 11, 23, 11, 26, 31, 5e8, time.UTC)
 	res := run(t, bytes.NewReader(examples(t)), Options{To: to})
-	if res.err != nil || len(res.facts) != 3 {
+	if res.err != nil || len(res.facts) != 4 {
 		t.Fatalf("got %d facts, %v", len(res.facts), res.err)
 	}
 	for _, e := range res.facts {
