@@ -283,6 +283,15 @@ func (h *host) kill() {
 	h.bury()
 }
 
+// freeze stops what runs on the host, where it stands.
+func (h *host) freeze() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.procs {
+		_ = p.signal(unix.SIGSTOP) // fails only where it is dead already
+	}
+}
+
 // strike ends the host's first process.
 func (h *host) strike() {
 	h.mu.Lock()
