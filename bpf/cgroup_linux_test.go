@@ -44,7 +44,7 @@ func makeCgroup(t *testing.T, root, path string) {
 		}
 		t.Cleanup(func() {
 			// the last process of it may have been waited for, and still be on its way out
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 				err := unix.Rmdir(dir)
 				if err == nil {
 					return

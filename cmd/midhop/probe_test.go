@@ -307,7 +307,7 @@ func TestAttached(t *testing.T) {
 	_ = w.Close()
 	select {
 	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("it outlives its input")
 	}
 	if _, err := attached(t.Context(), strings.NewReader("")); !errors.Is(err, errStopped) {

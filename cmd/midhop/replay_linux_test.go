@@ -125,7 +125,7 @@ func TestAReplayWaitsForItsReader(t *testing.T) {
 // awaitFull waits until a pipe holds as much as it can.
 func awaitFull(t *testing.T, r *os.File) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		held, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
 		if err != nil {
@@ -222,7 +222,7 @@ func TestALivePipeIsShownAtItsOwnPace(t *testing.T) {
 		if in := e.Body.(*event.IncidentFinding).Incident; in.Culprit.Name != "node-a" {
 			t.Errorf("%s is blamed", in.Culprit.Name)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the incident is not told while the pipe stands")
 	}
 	stdin.Close()

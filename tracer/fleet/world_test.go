@@ -128,7 +128,7 @@ func (w *world) folded() ([]event.Event, IntakeStats) {
 // until waits for something that is about to be true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not within 10 s:", what)
 		}

@@ -107,7 +107,7 @@ func TestForward(t *testing.T) {
 // through sends bytes and wants them back.
 func through(t *testing.T, c net.Conn, sent []byte) {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	go func() { _, _ = c.Write(sent) }()
 	got := make([]byte, len(sent))
 	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, sent) {

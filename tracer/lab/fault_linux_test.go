@@ -46,7 +46,7 @@ func resets(t *testing.T, c *Cluster) int { return tcpCounter(t, c.servers[0].ne
 // agentOf returns the next pipe of a node's agent.
 func agentOf(t *testing.T, c *Cluster, node string) AgentPipe {
 	t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		select {
 		case p := <-c.Agents():
@@ -71,7 +71,7 @@ func beats(t *testing.T, p AgentPipe, n int) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Errorf("the agent of %s is silent", p.Node)
 	}
 }

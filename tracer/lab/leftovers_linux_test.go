@@ -272,7 +272,7 @@ func TestSweep(t *testing.T) {
 	sweep(dir, testLog(t))
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the sweep left a dead run's process")
 	}
 	if _, err := os.Stat(dead); err == nil {

@@ -142,7 +142,7 @@ func TestReaderThatGoesWhileALongLineWaits(t *testing.T) {
 		if !errors.Is(err, ErrClosed) {
 			t.Fatalf("got %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the writer waits for a reader that has gone")
 	}
 }

@@ -48,7 +48,7 @@ func (r *runner) run(s *Source) {
 				if !errors.Is(err, context.Canceled) {
 					r.t.Errorf("Run ended with %v", err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(30 * time.Second):
 				r.t.Error("Run does not end")
 			}
 			return

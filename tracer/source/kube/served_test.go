@@ -316,7 +316,7 @@ func TestServedIsWatchList(t *testing.T) {
 	a.down()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the watch outlives its server")
 	}
 	if body := rec.Body.String(); !strings.Contains(body, `"ADDED"`) || !strings.Contains(body, "initial-events-end") {

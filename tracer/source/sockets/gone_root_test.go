@@ -61,7 +61,7 @@ func podCgroupOf(t *testing.T, uid string) string {
 		dir := at
 		t.Cleanup(func() {
 			// the process in it has been waited for, and may still be on its way out
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 				err := unix.Rmdir(dir)
 				if err != nil && errors.Is(err, unix.EBUSY) && time.Now().Before(deadline) {
 					continue

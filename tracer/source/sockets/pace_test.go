@@ -83,7 +83,7 @@ func TestSuspect(t *testing.T) {
 	s.Suspect(peer)
 	select {
 	case <-rested:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("suspicion did not end the rest")
 	}
 	until := s.alert

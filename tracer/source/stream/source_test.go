@@ -207,7 +207,7 @@ func TestLinesArriveAtOnce(t *testing.T) {
 			if len(b) != 1 || b[0].Time.Second() != i {
 				t.Fatalf("got %+v", b)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("a line does not arrive while the pipe is open")
 		}
 	}
@@ -217,7 +217,7 @@ func TestLinesArriveAtOnce(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("Run does not end with its context")
 	}
 }
