@@ -55,7 +55,8 @@ Nothing of it is left afterwards, and nothing outside its namespaces is touched.
 	}
 	o, f := &opts.lab, cmd.Flags()
 	f.IntVar(&o.Connections, "connections", o.Connections, "long-lived connections")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "end at the latest; the fault comes at a third of it")
+	f.DurationVar(&o.Duration, "duration", o.Duration, "end at the latest")
+	f.DurationVar(&o.FaultAfter, "fault-after", 0, "when the fault comes (default: at a third of --duration)")
 	f.DurationVar(&o.AttachAfter, "attach-after", 0, "start midhop this long after the fault")
 	f.Float64Var(&o.Talk, "talk", o.Talk, "messages a second, each way, on every fifth connection")
 	f.DurationVar(&o.Ping, "ping", 0, "let the server ping every connection this often")

@@ -33,7 +33,7 @@ var faults = map[string]func(*Cluster) (time.Time, error){
 }
 
 // FaultAfter is when the fault is due, from [Cluster.Up] on.
-func (c *Cluster) FaultAfter() time.Duration { return c.opts.faultAfter }
+func (c *Cluster) FaultAfter() time.Duration { return c.opts.FaultAfter }
 
 // HasFault says whether the scenario breaks anything at all.
 func (c *Cluster) HasFault() bool { return !c.opts.NoFault && faults[c.scenario.Name] != nil }
@@ -72,8 +72,8 @@ func (c *Cluster) Settled() <-chan struct{} { return c.settled }
 // Run lets the lab's time pass: it makes the fault when it is due and tells onFault, starts agents that come late, and
 // returns when the duration is over or ctx has ended (with nil), or when something failed.
 func (c *Cluster) Run(ctx context.Context, onFault func(FaultInfo)) error {
-	left, attach := c.opts.Duration, c.opts.faultAfter+c.opts.AttachAfter
-	if !c.until(ctx, c.opts.faultAfter) {
+	left, attach := c.opts.Duration, c.opts.FaultAfter+c.opts.AttachAfter
+	if !c.until(ctx, c.opts.FaultAfter) {
 		return nil
 	}
 	if c.HasFault() {
@@ -85,7 +85,7 @@ func (c *Cluster) Run(ctx context.Context, onFault func(FaultInfo)) error {
 			return err
 		}
 		onFault(f)
-		late := max(0, time.Since(c.up)-c.opts.faultAfter) // a busy machine may take its time over a fault
+		late := max(0, time.Since(c.up)-c.opts.FaultAfter) // a busy machine may take its time over a fault
 		left, attach = left+late, attach+late
 	}
 	if c.opts.AttachAfter > 0 {

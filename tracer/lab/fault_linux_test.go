@@ -139,13 +139,16 @@ func TestNodeLossy(t *testing.T) {
 		}
 		return sum
 	}
-	eventually(t, 15*time.Second, "20 retransmissions through the victim", func() bool { return again()[victim.Addr] >= 20 })
 	// A starved machine retransmits now and then without any loss.
-	for peer, n := range again() {
-		if peer != victim.Addr && n > 5 {
-			t.Errorf("%d retransmissions with peer %s", n, peer)
+	eventually(t, 30*time.Second, "20 retransmissions through the victim, and a fifth of it elsewhere at most", func() bool {
+		got := again()
+		for peer, n := range got {
+			if peer != victim.Addr && n > got[victim.Addr]/5 {
+				return false
+			}
 		}
-	}
+		return got[victim.Addr] >= 20
+	})
 	if n := resets(t, c); n > 0 || len(podSockets(t, c)[victim.Addr]) != len(before[victim.Addr]) {
 		t.Errorf("%d connections were reset, %v of %v are left", n, podSockets(t, c)[victim.Addr], before[victim.Addr])
 	}

@@ -14,7 +14,8 @@ import (
 type Options struct {
 	Scenario    string        // a name of [Scenarios]
 	Connections int           // long-lived connections, over all clients
-	Duration    time.Duration // from the moment the lab is up; the fault comes at a third of it
+	Duration    time.Duration // from the moment the lab is up
+	FaultAfter  time.Duration // when the fault comes, from the moment the lab is up; 0: at a third of Duration
 	AttachAfter time.Duration // start the agents this long after the fault; 0: before everything else
 	Talk        float64       // messages a second and direction on every fifth connection; 0: all are idle
 	Ping        time.Duration // the server pings every connection this often; 0: never
@@ -49,9 +50,8 @@ type Options struct {
 	// nobody would see the beginning. Nil: it waits for nobody.
 	Watched <-chan struct{}
 
-	faultAfter time.Duration // when the fault comes, from the moment the lab is up; set by check
-	downFor    time.Duration // how long a rebooting node is away; 0: 5 s
-	drainFor   time.Duration // over which the connections of a drained node end; 0: 4 s
+	downFor  time.Duration // how long a rebooting node is away; 0: 5 s
+	drainFor time.Duration // over which the connections of a drained node end; 0: 4 s
 }
 
 // Machine is a node of the lab as seen from outside: its first process, whose namespaces are the node's.
@@ -113,6 +113,8 @@ func (o Options) check() (Options, Scenario, error) {
 		return o, s, usage("--connections %d: from 1 to %d", o.Connections, maxConnections)
 	case o.Duration < 3*time.Second:
 		return o, s, usage("--duration %s: at least 3s", o.Duration)
+	case o.FaultAfter < 0 || o.FaultAfter >= o.Duration:
+		return o, s, usage("--fault-after %s: less than --duration, which is %s", o.FaultAfter, o.Duration)
 	case o.AttachAfter < 0:
 		return o, s, usage("--attach-after %s: not negative", o.AttachAfter)
 	case !(o.Talk >= 0 && o.Talk <= maxTalk):
@@ -142,9 +144,11 @@ func (o Options) check() (Options, Scenario, error) {
 			return o, s, usage("--agents %d: this lab has nodes 1 to %d", k, nodes)
 		}
 	}
-	o.faultAfter = o.Duration / 3
-	if s.Rule == "" {
-		o.faultAfter = min(o.faultAfter, Defaults().Duration/3) // nobody waits for what is no fault
+	if o.FaultAfter == 0 {
+		o.FaultAfter = o.Duration / 3
+		if s.Rule == "" {
+			o.FaultAfter = min(o.FaultAfter, Defaults().Duration/3) // nobody waits for what is no fault
+		}
 	}
 	if o.downFor == 0 {
 		o.downFor = 5 * time.Second
@@ -153,7 +157,7 @@ func (o Options) check() (Options, Scenario, error) {
 		o.drainFor = 4 * time.Second
 	}
 	if o.AttachAfter > 0 {
-		o.Duration = max(o.Duration, o.faultAfter+o.AttachAfter+afterAttach)
+		o.Duration = max(o.Duration, o.FaultAfter+o.AttachAfter+afterAttach)
 	}
 	if o.AgentArgv == nil || o.Child == nil {
 		self, err := os.Executable()

@@ -179,15 +179,21 @@ func TestLocalPortsStayInTheirSlice(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	o, s, err := Defaults().check()
-	if err != nil || s.Name != "node-gone" || o.faultAfter != 10*time.Second || o.Duration != 30*time.Second {
+	if err != nil || s.Name != "node-gone" || o.FaultAfter != 10*time.Second || o.Duration != 30*time.Second {
 		t.Errorf("defaults: %+v, %v", o, err)
 	}
 	late := Defaults()
 	late.AttachAfter = time.Minute
-	if o, _, err = late.check(); err != nil || o.faultAfter != 10*time.Second || o.Duration < 80*time.Second {
-		t.Errorf("late agents: fault after %s of %s, %v", o.faultAfter, o.Duration, err)
+	if o, _, err = late.check(); err != nil || o.FaultAfter != 10*time.Second || o.Duration < 80*time.Second {
+		t.Errorf("late agents: fault after %s of %s, %v", o.FaultAfter, o.Duration, err)
+	}
+	soon := Defaults()
+	soon.Duration, soon.FaultAfter = time.Hour, time.Second
+	if o, _, err = soon.check(); err != nil || o.FaultAfter != time.Second || o.Duration != time.Hour {
+		t.Errorf("an early fault: after %s of %s, %v", o.FaultAfter, o.Duration, err)
 	}
 	for name, spoil := range map[string]func(*Options){
+		"fault":       func(o *Options) { o.FaultAfter = o.Duration },
 		"scenario":    func(o *Options) { o.Scenario = "nonsense" },
 		"connections": func(o *Options) { o.Connections = 0 },
 		"too many":    func(o *Options) { o.Connections = maxConnections + 1 },
