@@ -205,7 +205,7 @@ fuzz: ## fuzz everything that reads what others wrote, FUZZTIME (10s) each
 	done
 
 .PHONY: generate
-generate: ## rebuild every generated file: BPF objects and Go twins, schema, event pages, the pictures of the README
+generate: ## rebuild every generated file: BPF objects and Go twins, schema, event pages, commands, the pictures of the README
 	$(call need,$(CLANG) $(STRIP) clang-format-19 zstd,clang-19 llvm-19 clang-format-19 libbpf-dev zstd)
 	@test -f /usr/include/bpf/bpf_core_read.h || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libbpf-dev >/dev/null; }
 	CLANG=$(CLANG) STRIP=$(STRIP) $(GO) generate ./...
