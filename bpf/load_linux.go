@@ -158,7 +158,7 @@ func (p *Probes) Close() error {
 	}
 	for _, r := range []*Ring{p.evidence, p.bulk} {
 		if r != nil {
-			errs = append(errs, r.reader.Close())
+			errs = append(errs, r.close())
 		}
 	}
 	for _, prog := range p.progs {

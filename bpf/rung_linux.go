@@ -55,10 +55,10 @@ func (l *loader) load() (Report, error) {
 			return nil, err
 		}
 	}
-	if l.probes.evidence, err = newRing(kprobeMapEvidence, l.shared[kprobeMapEvidence]); err != nil {
+	if l.probes.evidence, err = newRing(kprobeMapEvidence, evidenceTick, l.shared[kprobeMapEvidence]); err != nil {
 		return nil, err
 	}
-	if l.probes.bulk, err = newRing(kprobeMapBulk, l.shared[kprobeMapBulk]); err != nil {
+	if l.probes.bulk, err = newRing(kprobeMapBulk, bulkTick, l.shared[kprobeMapBulk]); err != nil {
 		return nil, err
 	}
 	l.probes.counts, l.probes.ran = l.shared[kprobeMapRingCounts], l.shared[kprobeMapHookRan]
