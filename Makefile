@@ -255,7 +255,7 @@ bench-fleet: ## a real hub under AGENTS (500) simulated agents for SCALETIME (60
 # In namespaces of its own: the agent sees no sockets but the benchmark's.
 .PHONY: bench-agent
 bench-agent: deps ## what an agent costs and weighs beside 100,000 healthy sockets, publishing to a hub (root)
-	unshare --pid --net --fork --mount-proc sh -c "ip link set lo up; exec $(GO) test ./cmd/midhop -run '^$$' -bench '^BenchmarkAgentWeight$$' -benchtime 1x -timeout 10m"
+	unshare --pid --net --fork --mount-proc sh -c "ip link set lo up; exec $(GO) test ./cmd/midhop -run '^$$' -bench '^BenchmarkAgentWeight$$' -benchtime 1x -timeout 20m"
 
 DEATHS ?= 20
 

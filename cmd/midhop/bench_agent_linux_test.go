@@ -76,6 +76,6 @@ func weighAgent(b *testing.B, rungs string) (w weight) {
 	// Whoever asks before there is anybody to answer is refused, and a refusal is a first sign of trouble: for half a minute the
 	// census is made each second. A healthy minute comes after it.
 	<-time.After(35 * time.Second)
-	w.rest(b, pid, 2*idleSpan)
+	w.rest(b, pid, 8*idleSpan) // of a look at all sockets a minute is too short to see a share
 	return w
 }
