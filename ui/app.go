@@ -35,6 +35,12 @@ type Sharer interface {
 	Share(ctx context.Context, key uint64) (s model.Share, ok bool, err error)
 }
 
+// Cutter is a View whose facts come from elsewhere, and may cease to come.
+type Cutter interface {
+	// Cut says since when nothing comes any more, though it should, and why; the zero time where all is well.
+	Cut() (since time.Time, why string)
+}
+
 // Log keeps events for the log screen; see [NewLog].
 type Log = screen.Log
 
@@ -258,7 +264,7 @@ func (a *app) take(n news) bool {
 		a.rate.note(s, now)
 	}
 	old := a.live.snap
-	changed := s.Version != old.Version || s.Complete != old.Complete || !s.Clock.Equal(old.Clock) || n.answer != a.live.answer
+	changed := s.Version != old.Version || s.Complete != old.Complete || !s.Clock.Equal(old.Clock) || n.answer != a.live.answer || n.cut != a.live.cut
 	changed = a.play() || changed
 	a.live = n
 	if second := now.Unix(); second != a.second {
@@ -269,7 +275,7 @@ func (a *app) take(n news) bool {
 	if a.paused {
 		return changed // the count of what was missed
 	}
-	a.frame.Snap, a.frame.Answer = n.snap, n.answer
+	a.frame.Snap, a.frame.Answer, a.frame.Cut = n.snap, n.answer, n.cut
 	return changed
 }
 

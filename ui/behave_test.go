@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -384,4 +385,43 @@ func TestTheCursorStaysInView(t *testing.T) {
 	term.Resize(80, 50)
 	term.Resize(80, 12)
 	wants(t, term, ">x STALLED", "100 of 100")
+}
+
+// cutView is a View whose facts cease to come when a test says so.
+type cutView struct {
+	uitest.View
+	cut atomic.Bool
+}
+
+// Cut implements ui.Cutter.
+func (v *cutView) Cut() (time.Time, string) {
+	if !v.cut.Load() {
+		return time.Time{}, ""
+	}
+	return uitest.Now.Add(-time.Minute), "the hub does not take the token"
+}
+
+// Snapshot implements ui.View.
+func (v *cutView) Snapshot() *model.Snapshot { return uitest.Healthy() }
+
+// TestCutOff shows that nothing comes any more, and calls nothing healthy meanwhile.
+func TestCutOff(t *testing.T) {
+	for _, size := range [][2]int{{140, 40}, {80, 24}, {40, 8}} {
+		v := &cutView{}
+		term := start(t, size[0], size[1], func(o *ui.Options) { o.View = v })
+		term.Feed(uitest.Healthy())
+		term.Await("healthy")
+		lacks(t, term, "CUT OFF", "nothing has come")
+		v.cut.Store(true)
+		term.Feed(uitest.Healthy())
+		term.Await("nothing has come since")
+		lacks(t, term, "healthy", "LIVE")
+		if size[0] >= 80 {
+			wants(t, term, "CUT OFF", "11:29:12: the hub does not take the token")
+		}
+		v.cut.Store(false)
+		term.Feed(uitest.Healthy())
+		term.Await("healthy")
+		lacks(t, term, "CUT OFF", "nothing has come")
+	}
 }

@@ -58,7 +58,7 @@ func (a *app) ask() {
 
 // summary says the one thing that matters on a terminal too small for screens.
 func (a *app) summary(r widget.Rect) {
-	line := screen.Calm(a.frame.Snap)
+	line := screen.Calm(&a.frame)
 	if id := report.FirstOpen(a.frame.Snap); id != "" {
 		line = screen.Alarm(&a.frame, id)
 	}
@@ -81,6 +81,8 @@ func (a *app) identity(r widget.Rect) {
 		state = append(state, append(a.frame.Play.State(), report.Text{S: " "})...)
 	case a.Replay:
 		state = state.Append(report.Plain, "REPLAY ")
+	case !a.frame.Cut.Since.IsZero():
+		state = state.Append(report.Bad, "CUT OFF ")
 	default:
 		state = state.Append(report.OK, "LIVE ")
 	}
@@ -152,6 +154,8 @@ func (a *app) foot(r widget.Rect) {
 	switch {
 	case a.said != "":
 		left = report.Line{}.Append(report.Strong, " "+a.said)
+	case !a.frame.Cut.Since.IsZero():
+		left = append(report.Line{{S: " "}}, a.frame.Cut.Line(a.frame.Context())...)
 	case a.paused:
 		left = report.Line{}.Append(report.Warn, " PAUSED").Append(report.Plain, ", "+a.missed()+" since; space goes on")
 	default:

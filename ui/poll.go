@@ -15,6 +15,7 @@ import (
 type news struct {
 	snap   *model.Snapshot
 	answer *screen.Answer
+	cut    screen.Cut
 	err    error // the view broke; nothing comes after it
 }
 
@@ -46,7 +47,11 @@ func (p *poller) run(ctx context.Context) {
 	for {
 		if s := p.view.Snapshot(); s != nil {
 			p.ask(ctx, s)
-			p.put(ctx, news{snap: s, answer: p.answer})
+			n := news{snap: s, answer: p.answer}
+			if from, ok := p.view.(Cutter); ok {
+				n.cut.Since, n.cut.Why = from.Cut()
+			}
+			p.put(ctx, n)
 		}
 		select {
 		case <-p.tick:

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/midhop/midhop/tracer/event"
-	"github.com/midhop/midhop/tracer/model"
 	"github.com/midhop/midhop/tracer/report"
 	"github.com/midhop/midhop/ui/widget"
 )
@@ -78,7 +77,7 @@ func trend(c widget.Canvas, r widget.Rect, y int, f *Frame) {
 func headline(c widget.Canvas, r widget.Rect, f *Frame) int {
 	id := report.FirstOpen(f.Snap)
 	if id == "" {
-		c.Line(r, 1, 0, Calm(f.Snap))
+		c.Line(r, 1, 0, Calm(f))
 		return 1
 	}
 	lines := Alarm(f, id).Wrap(r.W-2, 2)
@@ -112,9 +111,12 @@ func Alarm(f *Frame, id string) report.Line {
 }
 
 // Calm says that nothing is wrong, or why that cannot be said.
-func Calm(s *model.Snapshot) report.Line {
+func Calm(f *Frame) report.Line {
+	s := f.Snap
 	t := &s.Totals
 	switch {
+	case !f.Cut.Since.IsZero():
+		return f.Cut.Line(f.Context())
 	case !s.Complete:
 		return report.Words(report.Warn, report.NothingYet(s))
 	case t.Doomed()+t.AtRisk > 0:

@@ -48,7 +48,7 @@ func (n *Incidents) Draw(c widget.Canvas, r widget.Rect, f *Frame) {
 		c.Rule(r, y)
 		y++
 	}
-	empty := []report.Line{Calm(f.Snap), nil, report.Words(report.Muted, report.Watching(f.Context(), f.Snap))}
+	empty := []report.Line{Calm(f), nil, report.Words(report.Muted, report.Watching(f.Context(), f.Snap))}
 	if !n.filter.Empty() && len(n.given) > 0 {
 		empty = []report.Line{report.Words(report.Muted, "no incident is taken by the filter "+n.filter.String())}
 	}

@@ -203,7 +203,7 @@ func evidenceOf(f *Frame, r *model.ViaRow, width int) []report.Line {
 	}
 	cs, ok := report.CaseOf(f.Snap, id)
 	if !ok {
-		return append(Calm(f.Snap).Wrap(width, 2), nil, report.Words(report.Muted, "evidence for and against stands here once there is an incident"))
+		return append(Calm(f).Wrap(width, 2), nil, report.Words(report.Muted, "evidence for and against stands here once there is an incident"))
 	}
 	out := cs.Head(f.Context(), true).Wrap(width, 2)
 	for _, s := range []report.Section{

@@ -46,6 +46,18 @@ type Frame struct {
 	Until    uint64 // number of the newest event of Log to show
 	History  []int  // doomed sockets, one a second, the newest last
 	Play     *Play  // where a recording is; nil: what is shown is live
+	Cut      Cut
+}
+
+// Cut is that nothing new comes to be shown, though it should.
+type Cut struct {
+	Since time.Time // zero: all is well
+	Why   string
+}
+
+// Line says so.
+func (c Cut) Line(cx report.Context) report.Line {
+	return report.Words(report.Bad, "nothing has come since "+cx.Time(c.Since.Truncate(time.Second))+": "+c.Why)
 }
 
 // Context is what report needs to write moments.

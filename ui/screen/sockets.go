@@ -265,7 +265,7 @@ func (n *Sockets) why(f *Frame) report.Line {
 		return report.Words(report.Muted, "no socket is taken by the filter "+n.filter.String())
 	}
 	if n.via == "" || !f.Snap.Complete {
-		return Calm(f.Snap)
+		return Calm(f)
 	}
 	row := n.row(f)
 	switch {
