@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime"
 	"time"
@@ -47,9 +48,16 @@ func (o *hubOptions) register(f *pflag.FlagSet, purpose string) {
 	f.StringVar(&o.ca, "hub-ca", "", "`file` of certificates to trust, beside the system's")
 }
 
-// dial connects to the streams; node is empty for readers.
-func (o *hubOptions) dial(node string, l localOptions) (*fleet.Conn, error) {
-	c, err := fleet.Dial(fleet.DialOptions{URL: o.url, TokenFile: o.token, Creds: o.creds, CA: o.ca, Node: node, Log: l.log()})
+// at says where the streams are and what to show there.
+func (o *hubOptions) at(log *slog.Logger) fleet.DialOptions {
+	return fleet.DialOptions{URL: o.url, TokenFile: o.token, Creds: o.creds, CA: o.ca, Log: log}
+}
+
+// dial connects an agent to the streams.
+func (o *hubOptions) dial(node string, log *slog.Logger) (*fleet.Conn, error) {
+	at := o.at(log)
+	at.Node = node
+	c, err := fleet.Dial(at)
 	if errors.Is(err, fleet.ErrPlain) {
 		return nil, usageError{err}
 	}
@@ -149,7 +157,7 @@ func runAgent(ctx context.Context, o agentOptions) error {
 
 // publishTo publishes what an agent tells until ctx ends.
 func publishTo(ctx context.Context, agent *fleet.Agent, o agentOptions) error {
-	conn, err := o.hub.dial(agent.Node, o.local)
+	conn, err := o.hub.dial(agent.Node, o.local.log())
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/midhop/midhop/tracer/fleet"
 )
 
 // Exit codes, the same for every command.
@@ -66,6 +68,7 @@ func exitWith(w io.Writer, err error) int {
 		usage    usageError
 		findings findingsError
 		blind    blindError
+		cut      *fleet.CutOffError
 	)
 	switch {
 	case errors.As(err, &findings): // before EPIPE: a gate keeps its code when its reader has gone
@@ -82,7 +85,7 @@ func exitWith(w io.Writer, err error) int {
 		return exitUsage
 	}
 	explain(w, "midhop: ", err)
-	if errors.As(err, &blind) {
+	if errors.As(err, &blind) || errors.As(err, &cut) && !cut.Read {
 		return exitBlind
 	}
 	return exitFailed

@@ -286,7 +286,7 @@ func (o *hubOptions) dialCluster(l localOptions, log *slog.Logger) (*fleet.Conn,
 	if err != nil {
 		return nil, nil, err
 	}
-	opts := fleet.DialOptions{URL: h.url(), TokenFile: o.token, CA: o.ca, Through: h.dial, Log: log}
+	opts := fleet.DialOptions{URL: h.url(), TokenFile: o.token, CA: o.ca, Through: h.dial, Log: log, Lasting: l.screen}
 	if o.token == "" {
 		opts.Token = h.askToken
 	}
@@ -295,12 +295,16 @@ func (o *hubOptions) dialCluster(l localOptions, log *slog.Logger) (*fleet.Conn,
 			return nil, nil, err
 		}
 	}
-	conn, err := fleet.Dial(opts)
+	conn, err := fleet.DialReader(opts)
 	if err != nil {
 		h.close()
 		var blind blindError
 		if errors.As(err, &blind) {
 			return nil, nil, err
+		}
+		var refused *fleet.RefusedError
+		if errors.As(err, &refused) {
+			return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: refused.Remedy()}
 		}
 		return nil, nil, blindError{cause: err, effect: "there is nothing to look at",
 			remedy: fmt.Sprintf("check the pod %s/%s, and that kubectl port-forward reaches it", h.at.namespace, h.at.pod)}

@@ -23,6 +23,9 @@ func openHub(o localOptions, log *slog.Logger) (*localWatch, error) {
 	if o.since < 0 {
 		return nil, usagef("--since %s: a time above 0", o.since)
 	}
+	if o.screen { // which words between would break, and which says itself what is wrong
+		log = slog.New(slog.DiscardHandler)
+	}
 	conn, stop, err := o.hub.read(o, log)
 	if err != nil {
 		return nil, err
@@ -38,6 +41,7 @@ func openHub(o localOptions, log *slog.Logger) (*localWatch, error) {
 		expects: []string{"sockets"},
 		live:    follower.Live(),
 		from:    time.Now().Add(-o.since),
+		cut:     follower.Cut,
 		close:   stop,
 	}, nil
 }
@@ -47,10 +51,11 @@ func (o *hubOptions) read(l localOptions, log *slog.Logger) (*fleet.Conn, func()
 	if o.url == hubInCluster {
 		return o.dialCluster(l, log)
 	}
-	conn, err := o.dial("", l)
-	var usage usageError
-	if errors.As(err, &usage) {
-		return nil, nil, err
+	at := o.at(log)
+	at.Lasting = l.screen
+	conn, err := fleet.DialReader(at)
+	if errors.Is(err, fleet.ErrPlain) {
+		return nil, nil, usageError{err}
 	}
 	var refused *fleet.RefusedError
 	if errors.As(err, &refused) {

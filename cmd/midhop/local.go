@@ -29,6 +29,7 @@ type localOptions struct {
 	budget  float64       // percent of a core for the census
 	verbose bool
 	ask     bool // put questions to suspected nodes
+	screen  bool // it is shown on a screen
 
 	blindOK func(error)       // see localFacts
 	served  func(event.Probe) // see localFacts
@@ -77,10 +78,11 @@ func (o *localOptions) log() *slog.Logger { return logTo(os.Stderr, o.verbose) }
 type localWatch struct {
 	sources []namedSource
 	options tracer.Options
-	expects []string        // what must have been looked at before a picture is whole: the facts of stream.synced
-	api     *kube.Source    // nil where no Kubernetes API is used
-	live    <-chan struct{} // of a hub's stream: closed when its history is through; else nil
-	from    time.Time       // of a hub's stream: what was told before is not to be shown
+	expects []string                  // what must have been looked at before a picture is whole: the facts of stream.synced
+	api     *kube.Source              // nil where no Kubernetes API is used
+	live    <-chan struct{}           // of a hub's stream: closed when its history is through; else nil
+	from    time.Time                 // of a hub's stream: what was told before is not to be shown
+	cut     func() *fleet.CutOffError // of a hub's stream: see fleet.Follower.Cut; else nil
 	close   func()
 }
 
@@ -156,6 +158,7 @@ type watch struct {
 	expects []string // see localWatch
 	live    <-chan struct{}
 	from    time.Time
+	cut     func() *fleet.CutOffError
 	close   func()
 }
 
@@ -172,7 +175,7 @@ func watchLocal(o localOptions, log *slog.Logger) (*watch, error) {
 	if l.api != nil {
 		suspicions{l.api}.attach(engine)
 	}
-	return &watch{engine: engine, expects: l.expects, live: l.live, from: l.from, close: l.close}, nil
+	return &watch{engine: engine, expects: l.expects, live: l.live, from: l.from, cut: l.cut, close: l.close}, nil
 }
 
 // hasLedger says whether NAT entries come from anywhere.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/midhop/midhop/tracer"
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/fleet"
 	"github.com/midhop/midhop/tracer/model"
 	"github.com/midhop/midhop/ui"
 )
@@ -31,7 +32,7 @@ func runScreen(ctx context.Context, o localOptions, ascii bool) error {
 		title = hubTitle(o)
 		view.hub = title
 	}
-	o.served = view.tick
+	o.served, o.screen = view.tick, true
 	type opened struct {
 		watch *watch
 		err   error
@@ -69,7 +70,7 @@ func runScreen(ctx context.Context, o localOptions, ascii bool) error {
 			sink.keep = sinceFrom(w.watch.from, nil)
 		}
 		w.watch.engine.AddSink("screen", sink, tracer.Policy{Optional: true})
-		view.become(w.watch.engine)
+		view.become(w.watch)
 		defer cancel()
 		return w.watch.engine.Run(ctx)
 	}))
@@ -100,6 +101,7 @@ type openingView struct {
 
 	mu     sync.Mutex
 	engine *tracer.Engine
+	cut    func() *fleet.CutOffError // nil: nothing can come between
 	probes []event.Probe
 }
 
@@ -110,10 +112,25 @@ func (v *openingView) tick(p event.Probe) {
 	v.probes = append(v.probes, p)
 }
 
-func (v *openingView) become(e *tracer.Engine) {
+func (v *openingView) become(w *watch) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.engine = e
+	v.engine, v.cut = w.engine, w.cut
+}
+
+// Cut implements ui.Cutter.
+func (v *openingView) Cut() (since time.Time, why string) {
+	v.mu.Lock()
+	cut := v.cut
+	v.mu.Unlock()
+	if cut == nil {
+		return time.Time{}, ""
+	}
+	e := cut()
+	if e == nil {
+		return time.Time{}, ""
+	}
+	return e.Heard, e.Error()
 }
 
 // Snapshot implements ui.View.

@@ -108,7 +108,7 @@ authorization { timeout: 5, auth_callout { issuer: %s, account: MIDHOP, auth_use
 	t.Cleanup(reader.Close)
 	denied(t, reader.nc, subjectFacts+"node-a")
 	denied(t, reader.nc, "$JS.API.CONSUMER.CREATE."+StreamFacts)
-	f, err := follow(reader.nc, StreamFacts, allFacts, 1, time.Time{})
+	f, err := follow(reader, StreamFacts, allFacts, 1, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

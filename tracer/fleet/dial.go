@@ -30,10 +30,20 @@ type DialOptions struct {
 	Through func() (net.Conn, error) // makes connections; the URL says whom to expect at their far end
 	Token   func() (string, error)   // instead of TokenFile; asked at every connect
 	Roots   []byte                   // instead of CA: certificates to trust, as PEM, and no others
+
+	// Lasting has a reader that is refused later on ask on and on, as an agent does, instead of ending. Such as a screen, which
+	// says so and has more to show.
+	Lasting bool
+
+	reader               bool          // see DialReader
+	refusedFor, askAgain time.Duration // the constants of these names if zero
 }
 
 // Conn is a connection to the streams. It comes back by itself after it was lost.
-type Conn struct{ nc *nats.Conn }
+type Conn struct {
+	nc   *nats.Conn
+	link *link
+}
 
 // Close ends the connection.
 func (c *Conn) Close() { c.nc.Close() }
@@ -59,11 +69,53 @@ const (
 	pingEvery = 2 * time.Second
 )
 
-// Dial connects. An agent's connection is made in the background and for as long as it takes; a reader's must stand now.
+// DialReader connects whoever only reads. That a server lets it in is not enough: an agent may come in too, and reads nothing.
+func DialReader(o DialOptions) (*Conn, error) {
+	o.Node, o.reader = "", true
+	c, err := Dial(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.mayRead(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// mayRead asks for a fact, and returns what the server has against that.
+func (c *Conn) mayRead() error {
+	f, err := follow(c, StreamFacts, allFacts, 1, time.Time{})
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if _, err := f.ask(); err != nil {
+		return err
+	}
+	// A server answers in turn: what it refuses it has said before it answers this.
+	if err := c.nc.FlushTimeout(dialTimeout); err != nil {
+		return fmt.Errorf("read %s: %w", StreamFacts, err)
+	}
+	if err := c.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+		return c.link.o.denied(err)
+	}
+	return nil
+}
+
+// Dial connects an agent or a hub. An agent's connection is made in the background and for as long as it takes, any other must
+// stand now.
 func Dial(o DialOptions) (*Conn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	if o.refusedFor == 0 {
+		o.refusedFor = refusedFor
+	}
+	if o.askAgain == 0 {
+		o.askAgain = askAgain
+	}
+	l := newLink(&o)
 	name, inbox := "reader", readerInboxes+"."+newToken()[:16]
 	if o.Node != "" {
 		name, inbox = "agent "+o.Node, agentInbox(o.Node)
@@ -74,13 +126,8 @@ func Dial(o DialOptions) (*Conn, error) {
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
 		nats.RetryOnFailedConnect(o.Node != ""),
-		nats.ReconnectErrHandler(o.tells()),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { o.Log.Info("the connection to the hub is lost", "error", err) }),
-		nats.ReconnectHandler(func(*nats.Conn) { o.Log.Info("the connection to the hub stands again") }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			o.Log.Warn("the hub refuses something", "error", err)
-		}),
 	}
+	opts = append(opts, l.handlers()...)
 	plain := false
 	for u := range strings.SplitSeq(o.URL, ",") {
 		if !strings.HasPrefix(strings.TrimSpace(u), "tls://") && !loopbackURL(u) {
@@ -98,13 +145,7 @@ func Dial(o DialOptions) (*Conn, error) {
 		if _, err := tokens(); err != nil {
 			return nil, err
 		}
-		opts = append(opts, nats.TokenHandler(func() string {
-			t, err := tokens()
-			if err != nil {
-				o.Log.Warn("the token cannot be read", "error", err)
-			}
-			return t
-		}))
+		opts = append(opts, nats.TokenHandler(func() string { return l.show(tokens) }))
 	}
 	if o.Creds != "" {
 		if plain {
@@ -141,29 +182,12 @@ func Dial(o DialOptions) (*Conn, error) {
 	}
 	nc, err := nats.Connect(o.URL, opts...)
 	if err != nil {
-		if refused := o.refused(err); refused != nil {
+		if refused := l.refusal(err); refused != nil {
 			return nil, refused
 		}
 		return nil, fmt.Errorf("connect to %s: %w", o.URL, err)
 	}
-	return &Conn{nc: nc}, nil
-}
-
-// tells returns what tells of attempts that failed, each reason once: there are several attempts a second.
-func (o DialOptions) tells() nats.ConnErrHandler {
-	last := "" // handlers are called one after the other
-	return func(_ *nats.Conn, err error) {
-		text := err.Error()
-		if text == last {
-			return
-		}
-		last = text
-		if e := o.refused(err); e != nil {
-			o.Log.Warn("the hub does not let this in", "cause", e.cause, "effect", e.effect, "remedy", e.remedy)
-			return
-		}
-		o.Log.Info("the hub is not reached", "error", err)
-	}
+	return &Conn{nc: nc, link: l}, nil
 }
 
 // through is a dialer of connections that have no address here.

@@ -23,7 +23,7 @@ type message struct {
 // follower reads a stream in its order, by direct gets in batches (ADR-31 of NATS). It makes no consumer: there is nothing
 // to leave behind, any replica may answer, and whoever may only read needs no right that could be turned into writing.
 type follower struct {
-	nc     *nats.Conn
+	conn   *Conn
 	stream string
 	filter string // of subjects
 	seq    uint64 // next to read; 0: by from
@@ -31,6 +31,13 @@ type follower struct {
 	asks   uint64
 	sub    *nats.Subscription
 	inbox  string
+
+	hasty bool               // what there is is wanted now, and no more
+	heard time.Time          // of the last answer, or of the beginning
+	read  bool               // there was an answer
+	cut   *CutOffError       // see unanswered
+	told  bool               // of it
+	onCut func(*CutOffError) // nil: nobody
 }
 
 const (
@@ -42,10 +49,10 @@ const (
 )
 
 // follow starts at a sequence number, or, where that is 0, at the first message that is stored at or after from.
-func follow(nc *nats.Conn, stream, filter string, seq uint64, from time.Time) (*follower, error) {
-	f := &follower{nc: nc, stream: stream, filter: filter, seq: seq, from: from, inbox: nc.NewInbox()}
+func follow(c *Conn, stream, filter string, seq uint64, from time.Time) (*follower, error) {
+	f := &follower{conn: c, stream: stream, filter: filter, seq: seq, from: from, inbox: c.nc.NewInbox(), heard: time.Now()}
 	var err error
-	if f.sub, err = nc.SubscribeSync(f.inbox + ".*"); err != nil {
+	if f.sub, err = c.nc.SubscribeSync(f.inbox + ".*"); err != nil {
 		return nil, fmt.Errorf("read %s: %w", stream, err)
 	}
 	if err := f.sub.SetPendingLimits(-1, -1); err != nil { // a batch is bounded by what was asked for
@@ -66,24 +73,34 @@ type getRequest struct {
 
 var errShort = errors.New("an answer of the stream is not whole")
 
-// next returns the messages that follow, none at the end of the stream. After an error the same messages may be asked for
-// again.
-func (f *follower) next(ctx context.Context) ([]message, error) {
+// ask asks for the messages that follow and returns the subject of the answer.
+func (f *follower) ask() (string, error) {
 	req := getRequest{Seq: f.seq, Next: f.filter, Batch: followBatch, MaxBytes: followBytes}
 	if f.seq == 0 {
 		req.From = &f.from
 	}
 	body, err := json.Marshal(req)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	f.asks++ // answers to an earlier question that come late are told apart
 	reply := f.inbox + "." + strconv.FormatUint(f.asks, 10)
-	if err := f.nc.PublishRequest("$JS.API.DIRECT.GET."+f.stream, reply, body); err != nil {
-		return nil, fmt.Errorf("ask for %s: %w", f.stream, err)
+	if err := f.conn.nc.PublishRequest("$JS.API.DIRECT.GET."+f.stream, reply, body); err != nil {
+		return "", fmt.Errorf("ask for %s: %w", f.stream, err)
+	}
+	return reply, nil
+}
+
+// next returns the messages that follow, none at the end of the stream. After an error the same messages may be asked for
+// again.
+func (f *follower) next(ctx context.Context) ([]message, error) {
+	reply, err := f.ask()
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, followWait)
 	defer cancel()
+	defer context.AfterFunc(f.conn.link.over, cancel)()
 	var out []message
 	for {
 		m, err := f.sub.NextMsgWithContext(ctx)
@@ -136,6 +153,7 @@ func byServer(h nats.Header, key string) string {
 
 // all calls take for every message there is, and returns at the end of the stream.
 func (f *follower) all(ctx context.Context, take func(*message) error) error {
+	f.hasty = true
 	for {
 		batch, err := f.retry(ctx)
 		if err != nil {
@@ -153,16 +171,24 @@ func (f *follower) all(ctx context.Context, take func(*message) error) error {
 }
 
 // retry asks until there is an answer: a cluster that chooses a new leader, or a connection that comes back, takes a
-// moment.
+// moment. It returns an error where ctx ends, and where a reader should not wait on.
 func (f *follower) retry(ctx context.Context) ([]message, error) {
 	for {
 		batch, err := f.next(ctx)
 		if err == nil {
+			f.answered()
 			return batch, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err := f.unanswered(err); err != nil {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-f.conn.link.over.Done():
 		case <-time.After(retryEvery):
 		}
 	}

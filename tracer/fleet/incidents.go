@@ -79,7 +79,7 @@ func (h *Hub) publishFindings(ctx context.Context) {
 // incidents that are open by itself, under the same ids.
 func (h *Hub) readIncidents(ctx context.Context) (back time.Duration, err error) {
 	open := make(map[string]time.Time)
-	err = eachFinding(ctx, h.conn.nc, time.Unix(0, 0), func(e *event.Event, b *event.IncidentFinding) {
+	err = eachFinding(ctx, h.conn, time.Unix(0, 0), func(e *event.Event, b *event.IncidentFinding) {
 		h.told[findingID(e)] = true
 		if e.Type == event.IncidentClosed {
 			delete(open, b.Incident.ID)
@@ -94,12 +94,12 @@ func (h *Hub) readIncidents(ctx context.Context) (back time.Duration, err error)
 }
 
 // eachFinding calls f for every finding about incidents that was kept since from, in order.
-func eachFinding(ctx context.Context, nc *nats.Conn, from time.Time, f func(*event.Event, *event.IncidentFinding)) error {
+func eachFinding(ctx context.Context, c *Conn, from time.Time, f func(*event.Event, *event.IncidentFinding)) error {
 	u, err := newUnpacker()
 	if err != nil {
 		return err
 	}
-	r, err := follow(nc, StreamIncidents, subjectIncidents, 0, from)
+	r, err := follow(c, StreamIncidents, subjectIncidents, 0, from)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ type Incident struct {
 func Incidents(ctx context.Context, c *Conn, since time.Time) ([]Incident, error) {
 	var out []Incident
 	at := make(map[string]int)
-	err := eachFinding(ctx, c.nc, since, func(e *event.Event, b *event.IncidentFinding) {
+	err := eachFinding(ctx, c, since, func(e *event.Event, b *event.IncidentFinding) {
 		i, ok := at[b.Incident.ID]
 		if !ok {
 			i = len(out)

@@ -123,7 +123,7 @@ func (h *Hub) recallFor(ctx context.Context, id, node string) error {
 		return nil
 	}
 	// Two checkpoints back: the node may have died during one.
-	r, err := follow(h.conn.nc, StreamLedger, subjectLedger+token(node), 0, time.Now().Add(-warmUp))
+	r, err := follow(h.conn, StreamLedger, subjectLedger+token(node), 0, time.Now().Add(-warmUp))
 	if err != nil {
 		return err
 	}

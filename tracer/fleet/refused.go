@@ -33,10 +33,7 @@ func (o *DialOptions) refused(err error) *RefusedError {
 	default:
 		return nil
 	}
-	e := &RefusedError{err: err, effect: "nothing can be read or kept there"}
-	if o.Node != "" {
-		e.effect = "nothing of this node reaches the hub: it is kept here up to a bound, beyond which the oldest goes, and tried again"
-	}
+	e := &RefusedError{err: err, effect: o.effect()}
 	switch {
 	case o.Creds != "":
 		e.cause = fmt.Sprintf("%s does not take the credentials in %s: %v", o.URL, o.Creds, err)
@@ -58,6 +55,44 @@ func (o *DialOptions) refused(err error) *RefusedError {
 	default:
 		e.cause = fmt.Sprintf("%s lets nobody in without a token or credentials: %v", o.URL, err)
 		e.remedy = "show it a token, --hub-token, or credentials of NATS, --hub-creds or, a hub, --creds"
+	}
+	return e
+}
+
+// effect is what follows from a refusal.
+func (o *DialOptions) effect() string {
+	switch {
+	case o.Node != "":
+		return "nothing of this node reaches the hub: it is kept here up to a bound, beyond which the oldest goes, and tried again"
+	case o.reader:
+		return "nothing can be read there"
+	}
+	return "nothing can be read or kept there"
+}
+
+// denied explains that whoever was let in may not do what it came for.
+func (o *DialOptions) denied(err error) *RefusedError {
+	e := &RefusedError{err: err, effect: o.effect()}
+	shown, whose := "what it was shown", "reader's"
+	switch {
+	case o.Creds != "":
+		shown = "the credentials in " + o.Creds
+	case o.TokenFile != "":
+		shown = "the token in " + o.TokenFile
+	case o.Token != nil:
+		shown = "the token that it was shown"
+	}
+	if o.Node != "" {
+		whose = "agent's of the node " + o.Node
+	}
+	e.cause = fmt.Sprintf("%s takes %s, but as no %s: %v", o.URL, shown, whose, err)
+	switch {
+	case o.Creds != "":
+		e.remedy = "grant that user the rights that midhop's docs/threat-model.md names, or take another's credentials"
+	case o.Node != "":
+		e.remedy = fmt.Sprintf("take the token of an agent of that node, a line agent %s TOKEN of the hub's --tokens, or of its pod's ServiceAccount; it is read again soon", o.Node)
+	default:
+		e.remedy = "take a reader's token: a line reader NAME TOKEN of the hub's --tokens, or of a ServiceAccount that its --readers names"
 	}
 	return e
 }

@@ -97,7 +97,7 @@ func (s *Server) Dial() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded server: %w", err)
 	}
-	return &Conn{nc: nc}, nil
+	return &Conn{nc: nc, link: newLink(&DialOptions{Log: slog.New(slog.DiscardHandler)})}, nil
 }
 
 // serverLog passes what the server says on to people, one step less loud: it calls a refused connection an error.

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
@@ -23,6 +24,7 @@ type Follower struct {
 	opts   FollowOptions
 	intake *intake
 	live   chan struct{}
+	cut    atomic.Pointer[CutOffError]
 }
 
 // NewFollower returns a Source over a connection of [Dial] or [Server.Dial].
@@ -36,6 +38,9 @@ func NewFollower(c *Conn, o FollowOptions) (*Follower, error) {
 
 // Live is closed when everything that the stream held at the start was emitted.
 func (f *Follower) Live() <-chan struct{} { return f.live }
+
+// Cut says since when nothing comes from the stream any more, and why; nil where all is well. It may be called at any time.
+func (f *Follower) Cut() *CutOffError { return f.cut.Load() }
 
 // Stats may be called at any time.
 func (f *Follower) Stats() IntakeStats { return f.intake.Stats() }
@@ -54,19 +59,23 @@ func (f *Follower) Skews() map[string]event.Seconds {
 // warmUp is what has to be read so that everything that is repeated at checkpoints was met once.
 const warmUp = 2*CheckpointInterval + time.Minute
 
-// Run emits until ctx ends.
+// Run emits until ctx ends, or until the reader is let in no more.
 func (f *Follower) Run(ctx context.Context, emit func([]event.Event)) error {
 	from := time.Now().Add(-max(f.opts.Back, warmUp))
-	follow, err := follow(f.conn.nc, StreamFacts, allFacts, 0, from)
+	follow, err := follow(f.conn, StreamFacts, allFacts, 0, from)
 	if err != nil {
 		return err
 	}
 	defer follow.close()
+	follow.hasty, follow.onCut = true, f.cut.Store
 	live := false
 	for {
 		batch, err := follow.retry(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
-			return nil // ctx has ended
+			return err
 		}
 		for i := range batch {
 			if events := f.intake.take(&batch[i]); len(events) > 0 {
@@ -77,7 +86,7 @@ func (f *Follower) Run(ctx context.Context, emit func([]event.Event)) error {
 			continue
 		}
 		if !live {
-			live = true
+			live, follow.hasty = true, f.opts.End
 			close(f.live)
 		}
 		if f.opts.End {

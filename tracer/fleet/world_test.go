@@ -37,7 +37,16 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dir: t.TempDir()}
-	w.server, err = StartServer(ServerOptions{Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "streams"), Auth: tokens, Log: slog.New(slog.DiscardHandler)})
+	w.start(tokens)
+	return w
+}
+
+// start starts the server and connects the hub.
+func (w *world) start(auth Authenticator) {
+	t := w.t
+	t.Helper()
+	var err error
+	w.server, err = StartServer(ServerOptions{Listen: "127.0.0.1:0", Dir: filepath.Join(w.dir, "streams"), Auth: auth, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +55,6 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.hub.Close)
-	return w
 }
 
 // newHub makes the streams and a hub that is not running.
@@ -99,7 +107,7 @@ func (w *world) raw(secret string, opts ...nats.Option) (*nats.Conn, error) {
 // stored returns every message of a stream.
 func (w *world) stored(stream, filter string) []message {
 	w.t.Helper()
-	f, err := follow(w.hub.nc, stream, filter, 1, time.Time{})
+	f, err := follow(w.hub, stream, filter, 1, time.Time{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
