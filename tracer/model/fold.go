@@ -185,10 +185,10 @@ func (m *Model) trouble(id uint32, t int64) {
 	was := r.status
 	if is != healthy {
 		p := m.owe(r)
-		p.sign = t
-		if was == healthy {
+		if was == healthy || anew(r, p) {
 			p.first, p.since = t, m.firstSign(r, t)
 		}
+		p.sign = t
 	}
 	if is == was {
 		return
@@ -205,6 +205,12 @@ func (m *Model) trouble(id uint32, t int64) {
 		p := m.owe(r)
 		p.since, p.first, p.sign = 0, 0, 0
 	}
+}
+
+// anew says whether a socket in trouble sends again in a series that began after the newest sign of trouble: the one before
+// was answered between two looks, and nobody told.
+func anew(r *row, p *pending) bool {
+	return p.retrans > 0 && r.flags&fStalled != 0 && p.sign != 0 && p.stalledAt > p.sign+grain && r.received > p.sign-grain
 }
 
 // firstSign dates the start of trouble that is met at t: the first retransmission of the series, or the first probe,

@@ -265,6 +265,49 @@ func TestStallAndRecovery(t *testing.T) {
 	}
 }
 
+// TestTroubleAnew: a socket sends again, is answered between two looks, and sends again later: that is another trouble, which
+// began then. One that goes on, or one whose peer was not heard in between, is the same.
+func TestTroubleAnew(t *testing.T) {
+	for name, c := range map[string]struct {
+		stalled, received time.Duration // before the last fact
+		anew              bool
+	}{
+		"answered":  {0, time.Second, true},
+		"same":      {10 * time.Second, time.Second, false},
+		"no answer": {0, 30 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := cluster()
+			f.seen("agent/node-b", event.SocketSeen, event.RoleAccepted, 1, pod, peerA, event.Progress{ReceivedAge: age(0)})
+			tell := func(stalled, received time.Duration) {
+				f.tcp("agent/node-b", event.TCPRetransmit, 1, pod, peerA, event.TCPFact{TCP: event.Progress{
+					Kind: "rto", Retransmits: 1, RTO: sec(0.2), Unacked: 10, ReceivedAge: age(received), StalledAge: age(stalled),
+				}})
+			}
+			tell(0, time.Second)
+			first := InstantOf(f.t)
+			f.t = f.t.Add(9 * time.Second)
+			tell(c.stalled, c.received)
+			want := first
+			if c.anew {
+				want = InstantOf(f.t)
+			}
+			h, _ := f.Hop(HopKey{Kind: KindNode, Name: "node-a"})
+			n := 0
+			f.EachTroubled(&h, func(s *Troubled) bool {
+				n++
+				if s.First != want || s.Since != want || s.Sign != InstantOf(f.t) {
+					t.Errorf("first seen %v after the first, since %v, sign %v", s.First.Time().Sub(first.Time()), s.Since.Time().Sub(first.Time()), s.Sign.Time().Sub(first.Time()))
+				}
+				return true
+			})
+			if n != 1 {
+				t.Errorf("%d in trouble", n)
+			}
+		})
+	}
+}
+
 // TestOlderLook: facts about one socket may come out of order; an older look changes nothing but the newest receive.
 func TestOlderLook(t *testing.T) {
 	f := cluster()
