@@ -27,16 +27,29 @@ type Address struct {
 func (j *Judge) OnQuestion(f func(Question)) { j.question = f }
 
 // askNode weighs what the node answered when it was asked in this silence. An answer rules it out, whatever its agent does.
-// That it kept silent counts where nothing else shows its life or death.
+// That it kept silent counts where nothing else shows its life or death: its agent's newest word is older.
 func (j *Judge) askNode(s *suspect) {
 	q, ok := j.model.AskedOf(s.hop.Key.Name)
 	switch {
-	case !ok:
+	case !ok, s.outlived() && q.Sent <= s.agent.Heard:
 	case q.Lives() && q.Sent > s.first.Add(j.apart(s, q.By.Node)):
 		s.life, s.asked = lifeAlive, &q
-	case q.Silent() && q.Sent > s.since && (s.life == lifeUnknown || s.life == lifeLost):
+	case q.Silent() && q.Sent > s.since && s.undecided():
 		s.life, s.asked = lifeMute, &q
 	}
+}
+
+// undecided says whether nothing shows the node's life or death now.
+func (s *suspect) undecided() bool {
+	switch s.life {
+	case lifeUnknown, lifeLost:
+		return true
+	case lifeAlive:
+		return s.asked == nil && s.outlived()
+	case lifeEnded:
+		return !s.worked()
+	}
+	return false
 }
 
 // apart is how far the clock of the machine that asked may be from the clocks that dated the silence.
@@ -52,7 +65,7 @@ func (j *Judge) apart(s *suspect, by string) (d time.Duration) {
 // wonder asks for an answer where one would help: the node's own life or death is not known, and something else makes
 // progress, so that the silence is not the looking machine's own.
 func (j *Judge) wonder(s *suspect) {
-	if j.question == nil || s.hop.Key.Kind != model.KindNode || !j.accusable(s) || (s.life != lifeUnknown && s.life != lifeLost) {
+	if j.question == nil || s.hop.Key.Kind != model.KindNode || !j.accusable(s) || !s.undecided() {
 		return
 	}
 	q := Question{Node: j.addressOf(s.hop.Key.Name, s.hop.IP)}

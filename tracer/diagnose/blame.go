@@ -53,7 +53,7 @@ type life uint8
 
 const (
 	lifeUnknown life = iota // nothing speaks for it
-	lifeAlive               // its agent was heard after transmissions through it went unanswered: it is ruled out
+	lifeAlive               // its agent was heard after transmissions through it went unanswered: they are not for its death
 	lifeWaiting             // its agent's next heartbeat is not due yet
 	lifeEnded               // its agent fell silent with it, while others are heard
 	lifeLost                // its agent had fallen silent before: that proves nothing
@@ -72,13 +72,14 @@ type suspect struct {
 	proofs  int           // sockets with one
 	stalled int           // of these with two in a row
 	talkers int           // of these that had received until just before the silence
+	stuck   int           // of the proofs: without an answer already while others had one
 	refs    []string      // ids of some of the facts that show it
 	sources map[string]bool
 
-	life   life
-	agent  model.Agent
-	others int          // further agents heard after it fell silent
-	asked  *model.Asked // what it answered when it was asked in this silence; nil: it was not, or that counts for nothing
+	life  life
+	agent model.Agent
+	pulse pulse        // of that agent
+	asked *model.Asked // what it answered when it was asked in this silence; nil: it was not, or that counts for nothing
 
 	elsewhere []model.Path // other paths of the same machines on which something was received since
 	also      []model.Hop  // other hops that fell silent at about the same time
@@ -99,8 +100,9 @@ func (j *Judge) ripe(h *model.Hop, g *gate) bool {
 	return true
 }
 
-// gather collects what is known of a hop's silence. It returns false where there is no silence worth the name.
-func (j *Judge) gather(h model.Hop, g *gate) (*suspect, bool) {
+// gather collects what is known of a hop's silence, c being the open case that names it, nil for none. It returns false
+// where there is no silence worth the name.
+func (j *Judge) gather(h model.Hop, g *gate, c *incident) (*suspect, bool) {
 	s := &suspect{hop: h, since: h.Received, sources: make(map[string]bool)}
 	s.from = max(s.since, j.recovered(h.Key))
 	if s.since != 0 && !g.passed(s.since, quietProved) {
@@ -114,15 +116,20 @@ func (j *Judge) gather(h model.Hop, g *gate) (*suspect, bool) {
 		s.lanes = append(s.lanes, l)
 		look[l.Source] = l.Look
 	}
-	seen := 0
-	var unanswered, sent []model.Instant
+	seen, hung := 0, j.hung(&h, c)
+	var unanswered, old, sent []model.Instant
 	j.model.EachTroubled(&h, func(t *model.Troubled) bool {
 		seen++
 		at, heard := look[t.Source]
 		// A transmission sent before the newest receive may have met a live hop, and a single probe may be on its way.
 		onItsWay := t.Retransmits == 0 && t.Probes == 1 && t.First.Add(quietProved) > at
 		if heard && t.Sign > s.from && !onItsWay && !j.explained(&h, t) {
-			unanswered = append(unanswered, s.take(t))
+			if t.Received > hung && (t.First > s.since || s.spoke(t)) {
+				unanswered = append(unanswered, s.take(t))
+			} else {
+				s.stuck++
+				old = append(old, s.take(t))
+			}
 			sent = append(sent, max(t.Since, s.since))
 		}
 		return seen < scanned
@@ -130,11 +137,13 @@ func (j *Judge) gather(h model.Hop, g *gate) (*suspect, bool) {
 	if s.proofs == 0 {
 		return s, false
 	}
+	if len(unanswered) < breadth {
+		unanswered = append(unanswered, old...)
+	}
 	// Not the earliest: a client or two may have vanished before, with the hop alive.
 	slices.Sort(unanswered)
 	slices.Sort(sent)
-	third := min(len(unanswered), breadth) - 1
-	s.first, s.sent = unanswered[third], sent[third]
+	s.first, s.sent = unanswered[min(len(unanswered), breadth)-1], sent[min(len(sent), breadth)-1]
 	return s, true
 }
 
@@ -145,7 +154,7 @@ func (s *suspect) take(t *model.Troubled) model.Instant {
 	if t.Stalled {
 		s.stalled++
 	}
-	if t.Retransmits > 0 && t.Received != 0 && t.Received.Add(together) >= s.since {
+	if s.talked(t) {
 		s.talkers++
 	}
 	if len(s.refs) < maxRefs {
@@ -168,6 +177,14 @@ func (s *suspect) take(t *model.Troubled) model.Instant {
 	return t.Sign
 }
 
+// talked says whether a socket that writes had received something until the silence began.
+func (s *suspect) talked(t *model.Troubled) bool {
+	return t.Retransmits > 0 && t.Received != 0 && t.Received.Add(together) >= s.since
+}
+
+// spoke says whether such a socket's trouble is of the same moment too: through a lossy hop much is sent again all the time.
+func (s *suspect) spoke(t *model.Troubled) bool { return s.talked(t) && t.Since.Add(tie) >= s.since }
+
 // looked says whether the machines that use the hop have looked at all of its sockets since it fell silent: only then is
 // the newest receive known. A machine without trouble is waited for in vain only so long.
 func (s *suspect) looked(g *gate, quiet time.Duration) bool {
@@ -183,67 +200,6 @@ func (s *suspect) looked(g *gate, quiet time.Duration) bool {
 	}
 	for _, l := range s.lanes {
 		if l.Troubled > 0 && !l.Synced {
-			return false
-		}
-	}
-	return true
-}
-
-// askLife weighs the hop's agent. It was alive if it was heard after a transmission had gone unanswered. It ended with
-// the hop if it was heard about as long as anything came through, and no longer, while other agents are: measured by their
-// newest facts, so that a delay on the way here, which meets all alike, is no silence. Where nothing else makes progress
-// either, more patience costs little: something may be wrong with the looking machine.
-func (j *Judge) askLife(s *suspect, g *gate) {
-	if s.hop.Key.Kind != model.KindNode {
-		return
-	}
-	j.askAgent(s, g)
-	j.askNode(s)
-}
-
-func (j *Judge) askAgent(s *suspect, g *gate) {
-	a, ok := j.model.AgentOf(s.hop.Key.Name)
-	if !ok {
-		return
-	}
-	s.agent = a
-	if a.Heard > s.first.Add(skew) {
-		s.life = lifeAlive
-		return
-	}
-	// A heartbeat that did not come shows more than any other fact that did not: it was promised.
-	missed := max(a.Beat.Add(a.Every+max(tardy, 2*a.Late)), a.Heard.Add(quietProved))
-	if len(s.elsewhere) == 0 {
-		missed = max(missed, a.Heard.Add(silentAfter))
-	}
-	for _, o := range j.model.Agents() {
-		if o.Source == a.Source || !o.Beats || o.Heard < missed {
-			continue
-		}
-		// Where nothing but its own agent speaks for a machine that hears nobody, that machine, and whoever listens to it there,
-		// may be what is cut off.
-		if len(s.elsewhere) > 0 || !s.sources[o.Source] {
-			s.others++
-		}
-	}
-	switch {
-	case !g.reached(missed), j.returning(&a, g):
-		s.life = lifeWaiting
-	case a.Heard.Add(silentAfter) < s.since:
-		s.life = lifeLost
-	case s.others > 0:
-		s.life = lifeEnded
-	case j.alone(a), len(s.elsewhere) == 0 && g.passed(missed, heartbeat):
-		s.life = lifeLost
-	default:
-		s.life = lifeWaiting // the others' next heartbeats tell whether it is this one or the way to all of them
-	}
-}
-
-// alone says whether no other agent has ever been heard.
-func (j *Judge) alone(a model.Agent) bool {
-	for _, o := range j.model.Agents() {
-		if o.Source != a.Source && o.Beats {
 			return false
 		}
 	}
@@ -315,7 +271,13 @@ func (j *Judge) judge(s *suspect, g *gate) verdict {
 	case lifeWaiting:
 		return nothing
 	case lifeEnded:
-		return gone
+		switch {
+		case !s.worked():
+		case j.caseOf(ruleNodeLossy, s.hop.Key.Name) != nil && !g.passed(s.from, s.unusual()):
+			return nothing // it has silences for another reason
+		default:
+			return gone
+		}
 	}
 	if !enough || !s.convincing() {
 		return nothing
@@ -329,7 +291,10 @@ func (j *Judge) judge(s *suspect, g *gate) verdict {
 		if s.life == lifeMute {
 			return gone
 		}
-		quiet := min(max(quietAlone, unusual*s.hop.Usual), mostUsual)
+		if s.life == lifeEnded || !s.fell() {
+			break
+		}
+		quiet := s.unusual()
 		if !g.passed(s.from, quiet) || !s.looked(g, quiet) {
 			return nothing
 		}
@@ -352,6 +317,20 @@ func (s *suspect) convincing() bool {
 	return s.talkers >= breadth || s.proofs*100 >= s.hop.Sockets*idleShare
 }
 
+// worked says whether enough sockets accuse the hop that had answers as long as others had, or whether all do: what hung
+// already while the hop served others has a cause of its own, and hangs on whatever becomes of the hop.
+func (s *suspect) worked() bool { return s.stuck == 0 || s.proofs-s.stuck >= breadth }
+
+// fell says whether these are more than single clients that went.
+func (s *suspect) fell() bool {
+	return s.stuck == 0 || s.worked() && (s.talkers >= breadth || (s.proofs-s.stuck)*100 >= (s.hop.Sockets-s.stuck)*idleShare)
+}
+
+// unusual is how long a silence of the hop has to be to be none of its usual ones.
+func (s *suspect) unusual() time.Duration {
+	return min(max(quietAlone, unusual*s.hop.Usual), mostUsual)
+}
+
 // accusable says whether the silence is the hop's rather than the looking machine's own: something else has to make
 // progress. An address that is all that a machine speaks to may be named nevertheless: it is no node.
 func (j *Judge) accusable(s *suspect) bool {
@@ -371,7 +350,7 @@ func (j *Judge) suspect(g *gate) {
 		if !j.ripe(&h, g) {
 			continue
 		}
-		s, ok := j.gather(h, g)
+		s, ok := j.gather(h, g, c)
 		if !ok {
 			continue
 		}
@@ -384,13 +363,28 @@ func (j *Judge) suspect(g *gate) {
 			if c != nil {
 				j.close(c, g, "superseded: "+s.hop.Key.Via()+" is found gone")
 			}
-			j.openCase(s, g, ruleOf(s))
+			j.openCase(s, g, ruleOf(s), c)
 		case v == unexplained && c == nil && s.life == lifeAlive && len(s.elsewhere) > 0 && len(s.also) == 0:
-			j.openCase(s, g, ruleFrontGone)
+			j.openCase(s, g, ruleFrontGone, nil)
 		case v == unexplained && c == nil:
-			j.openCase(s, g, ruleUnexplained)
+			j.openCase(s, g, ruleUnexplained, nil)
 		}
 	}
+}
+
+// hung is the silence that a case without a culprit, or the one before it, is about, 0 for none, where the node was heard
+// after that began: what has received nothing since may be part of it, and of nothing that came later.
+func (j *Judge) hung(h *model.Hop, c *incident) model.Instant {
+	if c != nil && c.before != nil {
+		c = c.before
+	}
+	if c == nil || c.body.Culprit.Kind != event.CulpritUnknown || h.Key.Kind != model.KindNode {
+		return 0
+	}
+	if _, ok := j.lives(h.Key.Name, c.first); !ok {
+		return 0
+	}
+	return c.since
 }
 
 // final says whether nothing worse can be found about the hops of a case.

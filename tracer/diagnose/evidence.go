@@ -38,9 +38,13 @@ func (b *brief) silence(c *incident, s *suspect, im *model.Impact, name string) 
 	if im.Stalled > 0 {
 		what += fmt.Sprintf(", %d of them twice in a row", im.Stalled)
 	}
-	if c.since != 0 {
+	switch {
+	case c.since != 0 && s.hop.Received > c.since.Add(dateSlack):
+		b.pro(s.refs, "%s; they fell silent at %s", what, clock(c.since))
+		b.con(nil, "others go on without them: something was received "+through+" %s at %s", name, clock(s.hop.Received))
+	case c.since != 0:
 		b.pro(s.refs, "%s; nothing at all was received from there since %s", what, clock(c.since))
-	} else {
+	default:
 		b.pro(s.refs, "%s; nothing received from there is known at all", what)
 	}
 	if c.since != 0 && s.lost > c.since.Add(dated) {
@@ -48,6 +52,16 @@ func (b *brief) silence(c *incident, s *suspect, im *model.Impact, name string) 
 	}
 	if s.talkers >= breadth {
 		b.pro(nil, "%d of these spoke until %s and fell silent together: single clients do not", s.talkers, clock(c.since))
+	}
+}
+
+// earlier writes what had been wrong before the silence: that is not undone by it, and no proof of it.
+func (b *brief) earlier(c *incident, s *suspect) {
+	if o := c.before; o != nil && o.opened <= max(c.since, s.agent.Heard) { // else it was about this very silence
+		b.pro(nil, "before that, from %s on: %s, %s", clock(o.opened), o.body.Rule, o.body.Title)
+	}
+	if s.stuck > 0 {
+		b.con(nil, "%d of these hung already while it lived: they are no proof of its end", s.stuck)
 	}
 }
 
@@ -79,15 +93,21 @@ func (b *brief) progress(s *suspect) {
 func (b *brief) agent(c *incident, s *suspect, node string) {
 	b.asked(c, s, node)
 	if w := c.witness; w != nil && w.life == lifeEnded {
-		b.pro([]string{w.agent.Last()}, "the agent of %s fell silent at %s; %s heard after it", node, clock(w.agent.Heard), were(w.others, "other agent"))
+		b.pro([]string{w.agent.Last()}, "the agent of %s fell silent at %s; %s heard after it", node, clock(w.agent.Heard), were(w.pulse.others, "other agent"))
 		if s.agent.Boot != w.agent.Boot {
 			b.pro([]string{s.agent.Last()}, "%s came back with another boot id: what it had translated is forgotten", node)
 		}
 		return
 	}
 	switch {
-	case s.life == lifeAlive && s.asked == nil:
+	case s.life == lifeAlive && s.asked == nil && !s.pulse.missed:
 		b.con([]string{s.agent.Last()}, "the agent of %s was heard at %s, after transmissions through it went unanswered: the node lives", node, clock(s.agent.Heard))
+	case s.life == lifeAlive && s.asked == nil, s.life == lifeMute && s.outlived():
+		b.con([]string{s.agent.Last()}, "the agent of %s was heard at %s, after transmissions through it went unanswered: the node lived until then; %s",
+			node, clock(s.agent.Heard), s.pulse.since())
+	case s.life == lifeEnded:
+		b.con([]string{s.agent.Last()}, "the agent of %s fell silent at %s, and %s heard after it: what still worked is too little to show whether the node went with it",
+			node, clock(s.agent.Heard), were(s.pulse.others, "other agent"))
 	case s.life == lifeLost:
 		b.con([]string{s.agent.Last()}, "the agent of %s fell silent at %s, which does not fit: that shows neither its life nor its death", node, clock(s.agent.Heard))
 	case s.life == lifeUnknown:
@@ -110,7 +130,7 @@ func (b *brief) asked(c *incident, s *suspect, node string) {
 	}
 	to := endpoint(q.Asked.Asked.To)
 	if q.Lives() {
-		b.con([]string{q.Fact}, "%s was asked%s, by a connection to %s, after transmissions through it went unanswered, and answered at %s (%s): the node lives",
+		b.con([]string{q.Fact}, "%s was asked%s, by a connection to %s, after transmissions through it went unanswered, and answered at %s (%s): the node lived then",
 			node, from, to, clock(q.At), q.Asked.Asked.Answer)
 		return
 	}

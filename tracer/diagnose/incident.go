@@ -69,6 +69,7 @@ type incident struct {
 	due     model.Instant // when time alone could change them, 0 never
 	begins  string        // what happened at since, where that is no silence
 	witness *suspect      // what proved the culprit's death
+	before  *incident     // the case that this one superseded
 	loss    culprit       // node-lossy: what was found last
 	found   model.Instant // and when
 	updates int

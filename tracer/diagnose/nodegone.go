@@ -19,7 +19,7 @@ func (j *Judge) nodeGone(c *incident, s *suspect, im *model.Impact) {
 	b.Severity = event.Critical
 	b.Culprit = event.Culprit{Kind: event.CulpritNode, Name: name, IP: s.hop.IP, Sure: event.Inferred}
 	n := im.AtRisk + im.Stalled + im.TimedOut
-	if (s.life == lifeEnded || s.life == lifeMute) && (c.witness == nil || c.witness.life == lifeMute) {
+	if (s.life == lifeEnded && s.worked() || s.life == lifeMute) && (c.witness == nil || c.witness.life == lifeMute) {
 		c.witness = s
 	}
 	if c.witness != nil {
@@ -45,6 +45,7 @@ func (j *Judge) nodeGone(c *incident, s *suspect, im *model.Impact) {
 	}
 	var e brief
 	e.silence(c, s, im, name)
+	e.earlier(c, s)
 	e.clocks(im)
 	e.agent(c, s, name)
 	e.progress(s)

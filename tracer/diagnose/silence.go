@@ -8,10 +8,13 @@ import (
 // silence is the course of cases that rest on transmissions without an answer: node-gone, peer-unreachable, unexplained.
 type silence struct{}
 
-// openCase opens a case about a hop's silence.
-func (j *Judge) openCase(s *suspect, g *gate, rule string) {
-	c := &incident{course: silence{}, since: s.since, dated: s.since, first: s.first}
+// openCase opens a case about a hop's silence; before is the one that it supersedes, nil for none.
+func (j *Judge) openCase(s *suspect, g *gate, rule string, before *incident) {
+	c := &incident{course: silence{}, since: s.since, dated: s.since, first: s.first, before: before}
 	c.keys = []model.HopKey{s.hop.Key}
+	if s.life == lifeMute && s.outlived() {
+		c.first = s.agent.Heard // it lived until then: what would retract the case has to be newer
+	}
 	if rule == ruleUnexplained {
 		for _, o := range s.also {
 			if j.named(o.Key) == nil {
@@ -65,7 +68,7 @@ func (silence) tell(j *Judge, c *incident, g *gate) {
 	if !ok {
 		return
 	}
-	s, _ := j.gather(h, g)
+	s, _ := j.gather(h, g, c)
 	if s.first == 0 {
 		s.first = c.first
 	}

@@ -36,6 +36,9 @@ func (j *Judge) unexplained(c *incident, s *suspect, im *model.Impact) {
 	e.silence(c, s, im, via)
 	if s.hop.Key.Kind == model.KindNode {
 		e.agent(c, s, s.hop.Key.Name)
+		if s.pulse.ended() {
+			e.inventory(j.model.Node(s.hop.Key.Name))
+		}
 	}
 	e.progress(s)
 	for _, o := range s.also {
@@ -73,7 +76,14 @@ func (j *Judge) candidates(s *suspect) (name, why string, others []event.Alterna
 	case len(s.elsewhere) == 0 && (s.life != lifeAlive || len(s.also) > 0):
 		return j.ownUplink(s)
 	case s.life == lifeAlive:
-		return via + " or what stands before it", "the node itself lives: what fails is on it, or stands before it", nil
+		why = "the node itself lives: what fails is on it, or stands before it"
+		switch {
+		case s.asked != nil:
+			why = "the node itself lived when it was asked: what fails is on it, or stands before it"
+		case s.pulse.missed:
+			why = "the node itself lived when this began: what failed then is on it, or stands before it; whether it is gone since is not known"
+		}
+		return via + " or what stands before it", why, nil
 	case len(s.also) > 0:
 		name = via
 		for _, o := range s.also {
