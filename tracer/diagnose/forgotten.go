@@ -251,11 +251,11 @@ func (f forgotten) tell(j *Judge, c *incident, g *gate) {
 	}
 	switch b.Rule {
 	case ruleNodeRebooted:
-		j.nodeRebooted(c, f, &o, &im, node)
+		j.nodeRebooted(c, f, &o, &im, node, g)
 	case ruleNATLost:
-		j.natLost(c, f, &o, &im, node)
+		j.natLost(c, f, &o, &im, node, g)
 	case ruleIdleExpired:
-		j.idleExpired(c, f, &o, &im, node)
+		j.idleExpired(c, f, &o, &im, node, g)
 	}
 	f.fill(c, &im)
 	b.Coverage = j.model.Coverage(g.at, j.silent(g))
@@ -293,12 +293,17 @@ func (f forgotten) ip(j *Judge, c *incident) (ip netip.Addr) {
 }
 
 // newcomers writes what speaks for the node's being alive: it serves what began after the loss.
-func (b *brief) newcomers(j *Judge, node string, since model.Instant) {
+func (b *brief) newcomers(j *Judge, node string, since model.Instant, g *gate) {
 	for _, h := range j.model.HopsOf(node) {
-		if h.Received > since.Add(skew) {
-			b.pro(nil, "%s lives: something was received through it at %s", node, clock(h.Received))
-			return
+		if h.Received <= since.Add(skew) {
+			continue
 		}
+		if a, ok := j.model.AgentOf(node); g.passed(h.Received, silentAfter) && (!ok || j.tense(&a, g, "", "lived") != "") {
+			b.pro(nil, "%s lived after that: something was received through it at %s", node, clock(h.Received))
+		} else {
+			b.pro(nil, "%s lives: something was received through it at %s", node, clock(h.Received))
+		}
+		return
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // idleExpired composes the case that a node's conntrack forgets connections because they say nothing for too long: each
 // is reset when it speaks again, one by one, and never all at one moment.
-func (j *Judge) idleExpired(c *incident, f forgotten, o *oblivion, im *model.Impact, node event.Node) {
+func (j *Judge) idleExpired(c *incident, f forgotten, o *oblivion, im *model.Impact, node event.Node, g *gate) {
 	b := &c.body
 	b.Title = f.node + " forgets idle connections"
 	b.Confidence = 0.95
@@ -27,7 +27,7 @@ func (j *Judge) idleExpired(c *incident, f forgotten, o *oblivion, im *model.Imp
 	if o.shortest > 0 {
 		e.pro(nil, "each of these had received nothing for %s at least before: no other connection was hurt", o.shortest.Round(time.Second))
 	}
-	e.newcomers(j, f.node, c.since)
+	e.newcomers(j, f.node, c.since, g)
 	if im.Idle > 0 {
 		e.con(nil, "%s forgotten too, without having spoken since: that these are lost is not seen yet", were(im.Idle, "idle socket"))
 	}

@@ -208,13 +208,13 @@ func (k localNode) tell(j *Judge, c *incident, g *gate) {
 		}
 	}
 	if alive > 0 {
-		e.pro(nil, "%s in the middle live: all of them failing at once is no explanation", count(alive, "node"))
+		e.pro(nil, "%s in the middle lived when the silence began: all of them failing at once is no explanation", count(alive, "node"))
 	} else {
 		e.pro(nil, "what clients came in by and what its own pods dialled fell silent alike: these have nothing in common but %s", k.node)
 		e.con(nil, "no agent of the nodes in the middle is heard: that they live is not shown")
 	}
 	if a, ok := j.lives(k.node, c.since); ok {
-		e.pro([]string{a.Last()}, "%s itself runs: its agent was heard at %s, over another way or from inside", k.node, clock(a.Heard))
+		e.pro([]string{a.Last()}, "the agent of %s was heard at %s, over another way or from inside: the machine itself %s", k.node, clock(a.Heard), j.tense(&a, g, "runs", "ran"))
 	}
 	if r.paired > 0 {
 		e.pro(nil, "the far ends of %d of these connections are seen on other machines, and wait too", r.paired)

@@ -7,7 +7,7 @@ import (
 
 // natLost composes the case that a node lives and its conntrack table does not: somebody emptied it, or an address that
 // it masqueraded by went away. New connections work, old ones are reset when they speak.
-func (j *Judge) natLost(c *incident, f forgotten, o *oblivion, im *model.Impact, node event.Node) {
+func (j *Judge) natLost(c *incident, f forgotten, o *oblivion, im *model.Impact, node event.Node, g *gate) {
 	b := &c.body
 	b.Title = f.node + " lost its NAT table"
 	b.Confidence = 0.97
@@ -38,9 +38,9 @@ func (j *Judge) natLost(c *incident, f forgotten, o *oblivion, im *model.Impact,
 		e.pro(nil, "its boot id is the same as before: it did not restart")
 	}
 	if a, ok := j.model.AgentOf(f.node); ok && a.Heard > c.since.Add(skew) {
-		e.pro([]string{a.Last()}, "its agent was heard all the time, last at %s: the node lives", clock(a.Heard))
+		e.pro([]string{a.Last()}, "its agent was heard all the time, last at %s: the node %s", clock(a.Heard), j.tense(&a, g, "lives", "lived"))
 	}
-	e.newcomers(j, f.node, c.since)
+	e.newcomers(j, f.node, c.since, g)
 	e.con(nil, "who emptied the table is not seen: a CNI agent's or kube-proxy's restart, `conntrack -F`, an interface that went down")
 	e.late(c, j.model.Since())
 	b.Evidence = e

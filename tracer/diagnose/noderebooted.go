@@ -23,7 +23,7 @@ func (j *Judge) refine(c *incident) bool {
 
 // nodeRebooted composes the case that a node went and came back: it lives, and what it had translated is forgotten. Who
 // speaks through it is reset, who is idle does not know yet.
-func (j *Judge) nodeRebooted(c *incident, f forgotten, o *oblivion, im *model.Impact, node event.Node) {
+func (j *Judge) nodeRebooted(c *incident, f forgotten, o *oblivion, im *model.Impact, node event.Node, g *gate) {
 	b := &c.body
 	at, fact := j.model.Rebooted(f.node)
 	b.Title = f.node + " rebooted: what it had translated is lost"
@@ -46,7 +46,7 @@ func (j *Judge) nodeRebooted(c *incident, f forgotten, o *oblivion, im *model.Im
 	if o.resets > 0 {
 		e.pro(o.refs, "%s since, the last at %s: it answers what it cannot translate", ofThem(o.resets)+" reset", clock(o.reset))
 	}
-	e.newcomers(j, f.node, at)
+	e.newcomers(j, f.node, at, g)
 	if im.Never > 0 {
 		e.con(nil, "%s without keepalive: whether these are lost shows only when they speak", count(im.Never, "idle socket"))
 	}

@@ -102,7 +102,14 @@ func (k pmtu) tell(j *Judge, c *incident, g *gate) {
 	e.pro(z.refs, "through %s %s the same again and again, with %d bytes in flight at least, while the peers are heard",
 		k.node, sends(z.large), z.least)
 	e.pro(nil, "none of the stalled ones has less in flight: small segments and acknowledgements pass")
-	e.pro(nil, "something was received through it at %s: it is not gone", clock(h.Received))
+	if g.passed(h.Received, silentAfter) {
+		e.pro(nil, "something was received through it at %s: it was not gone then", clock(h.Received))
+	} else {
+		e.pro(nil, "something was received through it at %s: it is not gone", clock(h.Received))
+	}
+	if a, ok := j.lives(k.node, c.opened.Add(-silentAfter)); ok {
+		e.pro([]string{a.Last()}, "its agent was heard at %s: it %s", clock(a.Heard), j.tense(&a, g, "lives", "lived"))
+	}
 	if others := j.largeElsewhere(&h); others == 0 {
 		e.pro(nil, "no socket is stalled that way through any other hop")
 	} else {

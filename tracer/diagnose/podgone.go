@@ -163,10 +163,10 @@ func (p podGone) tell(j *Judge, c *incident, g *gate) {
 		}
 	}
 	if alive > 0 {
-		e.pro(nil, "the nodes that they cross live (%d of %d are heard): what is in the middle is not the cause", alive, len(r.hops))
+		e.pro(nil, "the nodes that they cross lived when the silence began (%d of %d were heard after it): what is in the middle is not the cause", alive, len(r.hops))
 	}
 	if a, ok := j.lives(p.node, r.first); ok {
-		e.pro([]string{a.Last()}, "%s, where the pod was, lives: its agent was heard at %s", p.node, clock(a.Heard))
+		e.pro([]string{a.Last()}, "the agent of %s, where the pod was, was heard at %s: the node %s", p.node, clock(a.Heard), j.tense(&a, g, "lives", "lived"))
 	}
 	e.late(c, j.model.Since())
 	b.Evidence = e

@@ -123,7 +123,7 @@ func (k refusing) tell(j *Judge, c *incident, g *gate) {
 		e.con(nil, "no connection attempt without an answer is seen: who dials stands outside what is watched")
 	}
 	if a, ok := j.model.AgentOf(k.node); ok {
-		e.pro([]string{a.Last()}, "its agent was heard at %s: the node lives, and what is established goes on", clock(a.Heard))
+		e.pro([]string{a.Last()}, "its agent was heard at %s: the node %s", clock(a.Heard), j.tense(&a, g, "lives, and what is established goes on", "lived"))
 	}
 	e.late(c, j.model.Since())
 	b.Evidence = e

@@ -159,7 +159,7 @@ func (m moved) tell(j *Judge, c *incident, g *gate) {
 		to, count(n, "connection"), endpoint(m.vip), clock(c.since), from)
 	for _, node := range m.from {
 		if a, ok := j.model.AgentOf(node); ok && a.Heard > c.since.Add(skew) {
-			e.pro([]string{a.Last()}, "%s lives: its agent was heard at %s", node, clock(a.Heard))
+			e.pro([]string{a.Last()}, "the agent of %s was heard at %s: it %s", node, clock(a.Heard), j.tense(&a, g, "lives", "lived"))
 		}
 	}
 	if n := im.AtRisk + im.Stalled; n > 0 {
