@@ -16,8 +16,7 @@ node node-b 10.146.0.12 10.48.2.0/24 agent
 node node-c 10.146.0.13 10.48.3.0/24 agent
 pod ws/chat-1 node-b 10.48.2.5 ws/chat
 conns 66 node-a ws/chat-1 talk=13
-conns 67 node-c ws/chat-1 talk=13
-conns 67 node-b ws/chat-1 talk=13
+conns 30 node-c ws/chat-1 talk=13
 at 10s %s
 at %s %s
 `
@@ -37,7 +36,7 @@ func TestLaterDeath(t *testing.T) {
 		{"forget node-a 20 flushed", true},
 		{"front node-a", false},
 	} {
-		for _, at := range []time.Duration{20, 25, 34, 45, 61} {
+		for _, at := range []time.Duration{20, 25, 34, 61} {
 			at *= time.Second
 			t.Run(fmt.Sprintf("%s, dead at %s", c.first, at), func(t *testing.T) {
 				t.Parallel()
@@ -94,7 +93,7 @@ func TestLaterWords(t *testing.T) {
 		want            []string
 	}{
 		{"front node-a", "40s", "dead node-a", "front-gone", []string{
-			"the agent of node-a was heard at 10:00:39.810, after transmissions through it went unanswered: the node lived until then; " + ended,
+			"the agent of node-a was heard at 10:00:39.930, after transmissions through it went unanswered: the node lived until then; " + ended,
 			"the node itself lived when this began: what failed then is on it, or stands before it; whether it is gone since is not known",
 			"the cluster still says Ready=true, as it does for about 50 s after a node went",
 		}},
@@ -111,9 +110,9 @@ func TestLaterWords(t *testing.T) {
 			"others go on without them: something was received through node-a at 10:0",
 			"the node lived until then; " + ended,
 		}},
-		{"narrow node-a", "40s", "agentdead node-a", "pmtu-blackhole", []string{"it is not gone", "its agent was heard at 10:00:39.810: it lived then; " + ended}},
-		{"loss node-a 10", "40s", "agentdead node-a", "node-lossy", []string{"its agent was heard at 10:00:39.810: it lived then; " + ended}},
-		{"forget node-a 20 flushed", "20s", "agentdead node-a", "nat-lost", []string{"last at 10:00:19.810: the node lived then; " + ended}},
+		{"narrow node-a", "40s", "agentdead node-a", "pmtu-blackhole", []string{"it is not gone", "its agent was heard at 10:00:39.930: it lived then; " + ended}},
+		{"loss node-a 10", "40s", "agentdead node-a", "node-lossy", []string{"its agent was heard at 10:00:39.930: it lived then; " + ended}},
+		{"forget node-a 20 flushed", "20s", "agentdead node-a", "nat-lost", []string{"last at 10:00:19.930: the node lived then; " + ended}},
 	} {
 		t.Run(c.first+", "+c.then, func(t *testing.T) {
 			t.Parallel()

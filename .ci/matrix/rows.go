@@ -60,6 +60,7 @@ func rows() []row {
 		{scenario: "client-gone", runs: some, want: []verdict{{rule: "client-gone", kind: "client"}}},
 		{scenario: "front-gone", runs: some, want: []verdict{{rule: "front-gone", kind: "unknown"}}},
 		{scenario: "pmtu", runs: some, want: node("pmtu-blackhole")},
+		{scenario: "pmtu-gone", runs: some, want: node("node-gone")},
 		{scenario: "idle-expired", runs: some, want: node("idle-expired")},
 		{scenario: "uplink", runs: some, want: []verdict{{rule: "local-node", kind: "local_node"}}},
 		{scenario: "mobile-clients", runs: often},

@@ -298,6 +298,36 @@ func TestLabAsks(t *testing.T) {
 	})
 }
 
+// TestLabNamesALaterDeath: a node that has a fault with a name already dies. That is found too, as something else.
+func TestLabNamesALaterDeath(t *testing.T) {
+	t.Parallel()
+	r := runLabBinary(t, "pmtu-gone", "-o", "jsonl")
+	at, fault := r.fault(t)
+	var told []event.Incident
+	for _, e := range r.events {
+		if f, ok := e.Body.(*event.IncidentFinding); ok && e.Type != event.IncidentUpdated {
+			told = append(told, f.Incident)
+			t.Logf("%s %s on %s %v after the fault", e.Type, f.Incident.Rule, f.Incident.Culprit.Name, e.Time.Sub(at))
+		}
+	}
+	if len(told) != 3 || told[0].Rule != "pmtu-blackhole" || told[1].ID != told[0].ID || told[2].Rule != "node-gone" {
+		t.Fatalf("want pmtu-blackhole opened and closed, and node-gone opened:%s", r.told())
+	}
+	if why := told[1].Why; !strings.HasPrefix(why, "superseded: ") {
+		t.Errorf("pmtu-blackhole is closed as %q", why)
+	}
+	last := told[2]
+	if last.Culprit.Name != fault.Target || last.Culprit.Sure != event.Proved || last.SilentSince.V.Sub(at) < 7*time.Second {
+		t.Errorf("%+v, silent since %v after the first fault", last.Culprit, last.SilentSince.V.Sub(at))
+	}
+	if !slices.ContainsFunc(last.Evidence, func(e event.Evidence) bool { return strings.HasPrefix(e.Text, "before that, from ") }) {
+		t.Errorf("nothing is said of what was wrong before: %+v", last.Evidence)
+	}
+	if r.code != exitOK {
+		t.Errorf("exit %d, want 0", r.code)
+	}
+}
+
 func TestLabNamesNobody(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{

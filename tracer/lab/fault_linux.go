@@ -25,6 +25,7 @@ var faults = map[string]func(*Cluster) (time.Time, error){
 	"client-gone":     clientGone,
 	"front-gone":      frontGone,
 	"pmtu":            pathMTU,
+	"pmtu-gone":       pathMTUThenGone,
 	"idle-expired":    idleExpired,
 	"uplink":          uplinkLost,
 	"mobile-clients":  mobileClients,

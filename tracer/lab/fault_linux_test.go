@@ -279,6 +279,41 @@ func TestPathMTU(t *testing.T) {
 	}
 }
 
+// TestPathMTUThenGone: large messages are stuck first; then the small ones are too, and nothing answers.
+func TestPathMTUThenGone(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	c, before := broken(t, "pmtu-gone", func(o *Options) { o.Connections = 150 })
+	victim := c.plan.Nodes[c.plan.Victim]
+	count := func() (large, small int) {
+		for _, s := range podSockets(t, c)[victim.Addr] {
+			switch {
+			case s.retransmits < 2:
+			case s.queued > uint32(c.plan.Push):
+				large++
+			default:
+				small++
+			}
+		}
+		return large, small
+	}
+	eventually(t, goneLater, "large messages are stuck, small ones pass", func() bool {
+		large, small := count()
+		return large >= 2 && small == 0
+	})
+	beats(t, agentOf(t, c, victim.Name), 1)
+	eventually(t, goneLater+15*time.Second, "small messages are stuck too", func() bool {
+		_, small := count()
+		return small >= 2
+	})
+	if _, stuck := stalled(t, c); len(stuck) != 1 || stuck[victim.Addr] < len(before[victim.Addr])/6 {
+		t.Errorf("stuck: %v, want by %s alone", stuck, victim.Addr)
+	}
+	if n := resets(t, c); n > 0 {
+		t.Errorf("%d connections were reset", n)
+	}
+}
+
 func TestIdleExpired(t *testing.T) {
 	needRoot(t)
 	t.Parallel()

@@ -127,6 +127,21 @@ func pathMTU(c *Cluster) (time.Time, error) {
 	)
 }
 
+// goneLater is when a node that is broken already loses power: the first trouble has a name by then.
+const goneLater = 8 * time.Second
+
+// pathMTUThenGone: full-size segments vanish through the victim, and later it loses power.
+func pathMTUThenGone(c *Cluster) (time.Time, error) {
+	at, err := pathMTU(c)
+	if err == nil {
+		c.later(goneLater, "the power cut", func() error {
+			_, err := c.powerOff(c.plan.Victim)
+			return err
+		})
+	}
+	return at, err
+}
+
 // dropForwarded drops what matches of the packets that node k forwards.
 func (c *Cluster) dropForwarded(k int, match ...expr.Any) error {
 	h := c.node(k)

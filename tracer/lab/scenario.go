@@ -70,6 +70,8 @@ var scenarios = []Scenario{
 		Rule: "front-gone", Kind: "unknown", target: targetVictim},
 	{Name: "pmtu", Summary: "full-size segments vanish through a node, small ones pass",
 		Rule: "pmtu-blackhole", Kind: "node", target: targetVictim, push: 4096},
+	{Name: "pmtu-gone", Summary: "full-size segments vanish through a node, which loses power later",
+		Rule: "node-gone", Kind: "node", target: targetVictim, push: 4096},
 	{Name: "idle-expired", Summary: "conntrack forgets idle connections, which then speak",
 		Rule: "idle-expired", Kind: "node", target: targetVictim},
 	{Name: "uplink", Summary: "the pods' own node loses its uplink",
