@@ -60,7 +60,7 @@ func testRungs(t *testing.T, forced map[Fact]string) {
 		road.nodeAt.run(t, "", "conntrack -F")
 	}
 	if probes != nil {
-		report = probes.SelfTest(t.Context(), ThoroughSelfTest, report)
+		report = probes.SelfTest(t.Context(), patientSelfTest, report)
 	}
 	for _, fact := range Facts() {
 		rung, ok := forced[fact]
@@ -82,13 +82,16 @@ func testRungs(t *testing.T, forced map[Fact]string) {
 	}
 }
 
+// patientSelfTest is for machines that others keep busy: what comes ends the wait.
+const patientSelfTest = 30 * time.Second
+
 // What the self-test makes is not told, and the best rungs are all seen to fire.
 func TestSelfTest(t *testing.T) {
 	probes, report := mustLoad(t, Options{NoNAT: true})
 	defer probes.Close()
 	began := time.Now()
 	self := probes.newSelfTest(report)
-	for _, f := range self.verdicts(t.Context(), ThoroughSelfTest) {
+	for _, f := range self.verdicts(t.Context(), patientSelfTest) {
 		if f.Rung != "" && f.Rung != RungCensus && !f.Fired {
 			t.Errorf("%s by %s: %s", f.Fact, f.Rung, f.Unproven)
 		}

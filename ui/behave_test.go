@@ -40,12 +40,23 @@ func lacks(t *testing.T, term *uitest.Terminal, texts ...string) {
 	}
 }
 
-func TestFirstPaintNeedsNoData(t *testing.T) {
-	began := time.Now()
-	term := start(t, 80, 24, nil)
-	if took := time.Since(began); took > 300*time.Millisecond {
-		t.Errorf("the first drawing took %s", took)
+// least holds the shortest of a few tries to a bound: a busy machine makes some late, slow code all of them.
+func least(t *testing.T, bound time.Duration, f func()) {
+	t.Helper()
+	var took time.Duration
+	for range 5 {
+		began := time.Now()
+		f()
+		if took = time.Since(began); took <= bound {
+			return
+		}
 	}
+	t.Errorf("it took %s, each of five times more than %s", took, bound)
+}
+
+func TestFirstPaintNeedsNoData(t *testing.T) {
+	var term *uitest.Terminal
+	least(t, 300*time.Millisecond, func() { term = start(t, 80, 24, nil) })
 	wants(t, term, "not looked yet", "q quit")
 	lacks(t, term, "healthy", "stalled 0")
 }
@@ -361,14 +372,12 @@ func TestManyRows(t *testing.T) {
 	term.Show(s)
 	term.Press("3")
 	wants(t, term, "1 of 200,000")
-	began := time.Now()
-	term.Press("G")
-	wants(t, term, "200,000 of 200,000")
-	term.Press("pgup", "k", "g")
-	// Four moves with a drawing each; the bound is far above the 10 ms wanted, for busy machines.
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("four moves over 200,000 rows took %s", took)
-	}
+	// Four moves with a drawing each; the bound is far above the 10 ms wanted, for slow machines.
+	least(t, time.Second, func() {
+		term.Press("G")
+		wants(t, term, "200,000 of 200,000")
+		term.Press("pgup", "k", "g")
+	})
 }
 
 func TestTheCursorStaysInView(t *testing.T) {

@@ -25,7 +25,7 @@ func TestMobileClients(t *testing.T) {
 	if len(networks) != len(c.plan.External.Addrs) {
 		t.Errorf("%d clients in %d networks", len(c.plan.External.Addrs), len(networks))
 	}
-	eventually(t, 15*time.Second, "three clients have come back as others", func() bool {
+	eventually(t, "three clients have come back as others", func() bool {
 		clients, err := c.ClientTally()
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +101,7 @@ func TestDrain(t *testing.T) {
 func everybodyIsWell(t *testing.T, c *Cluster) {
 	t.Helper()
 	var got Tally
-	eventually(t, 10*time.Second, "everybody is connected again", func() (ok bool) {
+	eventually(t, "everybody is connected again", func() (ok bool) {
 		var err error
 		if got, err = c.ClientTally(); err != nil {
 			t.Fatal(err)

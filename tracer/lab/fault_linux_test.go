@@ -87,7 +87,7 @@ func TestNodeRebooted(t *testing.T) {
 		t.Errorf("boot id %s before and after", first.BootID)
 	}
 	// The node that lost its table answers the pod's retransmissions with resets; nobody gives up by himself.
-	eventually(t, 15*time.Second, "the talking sockets are reset", func() bool { return resets(t, c) >= len(before[victim.Addr])/6 })
+	eventually(t, "the talking sockets are reset", func() bool { return resets(t, c) >= len(before[victim.Addr])/6 })
 	for _, f := range entries(t, c.node(c.plan.Victim)) {
 		for _, s := range before[victim.Addr] {
 			if f.TupleReply.Proto.DestinationPort == s.peer.Port() && translated(f) {
@@ -117,7 +117,7 @@ func TestNATLost(t *testing.T) {
 	c, before := broken(t, "nat-lost")
 	victim := c.plan.Nodes[c.plan.Victim]
 	beats(t, agentOf(t, c, victim.Name), 20)
-	eventually(t, 10*time.Second, "the talking sockets are reset", func() bool { return resets(t, c) >= len(before[victim.Addr])/6 })
+	eventually(t, "the talking sockets are reset", func() bool { return resets(t, c) >= len(before[victim.Addr])/6 })
 	for peer, n := range before {
 		if all, _ := stalled(t, c); peer != victim.Addr && all[peer] != len(n) {
 			t.Errorf("%d of %d sockets with peer %s are left", all[peer], len(n), peer)
@@ -140,7 +140,7 @@ func TestNodeLossy(t *testing.T) {
 		return sum
 	}
 	// A starved machine retransmits now and then without any loss.
-	eventually(t, 30*time.Second, "20 retransmissions through the victim, and a fifth of it elsewhere at most", func() bool {
+	eventually(t, "20 retransmissions through the victim, and a fifth of it elsewhere at most", func() bool {
 		got := again()
 		for peer, n := range got {
 			if peer != victim.Addr && n > got[victim.Addr]/5 {
@@ -160,14 +160,14 @@ func TestVIPMoved(t *testing.T) {
 	c, before := broken(t, "vip-moved")
 	victim := c.plan.Nodes[c.plan.Victim]
 	beats(t, agentOf(t, c, victim.Name), 20)
-	eventually(t, 10*time.Second, "clients of the moved share are reset", func() bool {
+	eventually(t, "clients of the moved share are reset", func() bool {
 		got, err := c.ClientTally()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return got.Ended["connection reset by peer"] >= 2
 	})
-	eventually(t, 10*time.Second, "the pod's sockets through the victim stall", func() bool {
+	eventually(t, "the pod's sockets through the victim stall", func() bool {
 		all, stuck := stalled(t, c)
 		return all[victim.Addr] == len(before[victim.Addr]) && stuck[victim.Addr] >= 2
 	})
@@ -194,7 +194,7 @@ func TestUplink(t *testing.T) {
 // stalls through the others.
 func onlyStalled(t *testing.T, c *Cluster, before map[netip.Addr][]socket, bad func(netip.Addr) bool, n int) {
 	t.Helper()
-	eventually(t, 15*time.Second, "just these sockets stall", func() bool {
+	eventually(t, "just these sockets stall", func() bool {
 		_, stuck := stalled(t, c)
 		for peer := range before {
 			// On a starved machine a healthy socket may retransmit twice, but not for long.
@@ -219,7 +219,7 @@ func TestClientGone(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	c, before := broken(t, "client-gone")
-	eventually(t, 15*time.Second, "sockets stall through every node", func() bool {
+	eventually(t, "sockets stall through every node", func() bool {
 		_, stuck := stalled(t, c)
 		return len(stuck) == len(before)
 	})
@@ -235,7 +235,7 @@ func TestTwoNodes(t *testing.T) {
 	t.Parallel()
 	c, before := broken(t, "two-nodes", func(o *Options) { o.Loss, o.Connections = 30, 120 })
 	gone, lossy := seenFrom(c, c.plan.Victim), seenFrom(c, c.plan.Second)
-	eventually(t, 15*time.Second, "one node is silent, one loses", func() bool {
+	eventually(t, "one node is silent, one loses", func() bool {
 		_, stuck := stalled(t, c)
 		again := uint32(0)
 		for _, s := range podSockets(t, c)[lossy] {
@@ -254,7 +254,7 @@ func TestPathMTU(t *testing.T) {
 	c, before := broken(t, "pmtu", func(o *Options) { o.Connections = 150 })
 	victim := c.plan.Nodes[c.plan.Victim]
 	large := func(s socket) bool { return s.queued > uint32(c.plan.Push) }
-	eventually(t, 15*time.Second, "large messages are stuck, small ones pass", func() bool {
+	eventually(t, "large messages are stuck, small ones pass", func() bool {
 		stuck, passed := 0, 0
 		for _, s := range podSockets(t, c)[victim.Addr] {
 			was := slices.IndexFunc(before[victim.Addr], func(o socket) bool { return o.peer == s.peer })
@@ -328,7 +328,7 @@ func TestIdleExpired(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, 10*time.Second, "what was silent by the victim is reset", func() bool { return resets(t, c) == idle })
+	eventually(t, "what was silent by the victim is reset", func() bool { return resets(t, c) == idle })
 	after := podSockets(t, c)
 	for peer, list := range before {
 		want := len(list)
@@ -345,7 +345,7 @@ func TestReaderHung(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	c, before := broken(t, "reader-hung")
-	eventually(t, 20*time.Second, "the pod's sockets wait for a window", func() bool {
+	eventually(t, "the pod's sockets wait for a window", func() bool {
 		waiting := map[netip.Addr]int{}
 		for peer, list := range podSockets(t, c) {
 			for _, s := range list {

@@ -16,7 +16,7 @@ import (
 // callerStalls waits until connections of the pod that dials the service hang.
 func callerStalls(t *testing.T, c *Cluster) {
 	t.Helper()
-	eventually(t, 15*time.Second, "the calling pod's sockets stall", func() bool {
+	eventually(t, "the calling pod's sockets stall", func() bool {
 		stuck := 0
 		for _, s := range sockets(t, c.caller.net, 0, false) {
 			if s.retransmits >= 2 {
@@ -85,7 +85,7 @@ func TestServiceDown(t *testing.T) {
 			}
 			for way, to := range ways {
 				// A kernel sends few refusals a second to one address (icmp_ratelimit), and others dial as well.
-				eventually(t, 20*time.Second, "a connection by "+way+" is refused", func() bool {
+				eventually(t, "a connection by "+way+" is refused", func() bool {
 					err := c.caller.net.do(func() error {
 						conn, err := net.DialTimeout("tcp", to.String(), time.Second)
 						if err == nil {
@@ -114,7 +114,7 @@ func newcomersGoBy(t *testing.T, c *Cluster, well func(k int) bool) {
 		return got.New
 	}
 	before := made()
-	eventually(t, 10*time.Second, "new connections stand", func() bool {
+	eventually(t, "new connections stand", func() bool {
 		now := made()
 		for k := range c.plan.Nodes {
 			if well(k) && now[k].Made < before[k].Made+2 {
@@ -130,7 +130,7 @@ func newcomersGoBy(t *testing.T, c *Cluster, well func(k int) bool) {
 func newcomersStall(t *testing.T, c *Cluster) {
 	t.Helper()
 	victim := c.plan.Nodes[c.plan.Victim]
-	eventually(t, 15*time.Second, "SYNs by the victim are repeated twice", func() bool {
+	eventually(t, "SYNs by the victim are repeated twice", func() bool {
 		stuck := map[netip.Addr]int{}
 		for _, s := range socketsIn(t, c.caller.net, route.TCP_SYN_SENT, 0, false) {
 			if s.retransmits >= 2 {
@@ -189,7 +189,7 @@ func TestHTTP502(t *testing.T) {
 		}
 		return *got
 	}
-	eventually(t, 10*time.Second, "the pool leads by every node", func() bool {
+	eventually(t, "the pool leads by every node", func() bool {
 		got := requests()
 		return got.OK > 2*visitors && len(got.Pool) == len(c.plan.Nodes)
 	})
@@ -200,9 +200,9 @@ func TestHTTP502(t *testing.T) {
 	if _, err := c.Fault(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "502s", func() bool { return requests().BadGateway > 0 })
+	eventually(t, "502s", func() bool { return requests().BadGateway > 0 })
 	var last HTTPTally
-	eventually(t, 15*time.Second, "no 502 any more", func() bool {
+	eventually(t, "no 502 any more", func() bool {
 		got := requests()
 		calm := got.BadGateway == last.BadGateway && got.OK > last.OK+8*visitors
 		if got.BadGateway != last.BadGateway || last.OK == 0 {

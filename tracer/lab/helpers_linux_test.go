@@ -90,9 +90,10 @@ func start(t *testing.T, o Options) *Cluster {
 	return c
 }
 
-// eventually waits until ok holds; what says what for.
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
+// eventually waits until ok holds; what says what for. It gives up after a time that only what never comes needs.
+func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	const within = time.Minute
 	deadline := time.Now().Add(within)
 	for !ok() {
 		if time.Now().After(deadline) {

@@ -116,7 +116,7 @@ func TestTalk(t *testing.T) {
 	o := testOptions(t)
 	o.Ping = 50 * time.Millisecond
 	c := start(t, o)
-	eventually(t, 10*time.Second, "100 messages in each direction", func() bool {
+	eventually(t, "100 messages in each direction", func() bool {
 		service, err := c.ServiceTally()
 		if err != nil {
 			t.Fatal(err)
@@ -162,11 +162,12 @@ func testNodeGone(t *testing.T, c *Cluster) {
 	for pipe.Node != victim.Name {
 		pipe = <-c.Agents()
 	}
+	asked := time.Now()
 	f, err := c.Fault(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Target != victim.Name || f.Scenario != "node-gone" || time.Since(f.Time) > 5*time.Second {
+	if f.Target != victim.Name || f.Scenario != "node-gone" || f.Time.Before(asked) || f.Time.After(time.Now()) {
 		t.Errorf("fault %+v", f)
 	}
 	// What was on its way arrives; then there is silence, not an end.
@@ -190,7 +191,7 @@ func testNodeGone(t *testing.T, c *Cluster) {
 			acked[ends{s.local, s.peer}] = s.acked
 		}
 	}
-	eventually(t, 10*time.Second, "everything else goes on", func() bool {
+	eventually(t, "everything else goes on", func() bool {
 		for peer, list := range podSockets(t, c) {
 			moved := func(s socket) bool { return s.acked > acked[ends{s.local, s.peer}] }
 			if peer != seen && !slices.ContainsFunc(list, moved) {
@@ -263,8 +264,8 @@ func TestRun(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx, func(f FaultInfo) { faults <- f }) }()
 	f := <-faults
-	if late := f.Time.Sub(c.Up()); late < time.Second || late > 2*time.Second {
-		t.Errorf("fault came %s after the lab was up, want a third of 3 s", late)
+	if after := f.Time.Sub(c.Up()); after < time.Second { // how much later is up to the machine
+		t.Errorf("fault came %s after the lab was up, want a third of 3 s", after)
 	}
 	for range 2 {
 		if p := <-c.Agents(); p.Node == f.Target {

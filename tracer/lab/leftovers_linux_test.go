@@ -179,7 +179,7 @@ func TestKilledLabTakesItsTreesDown(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	id := kill9(t, dir)
-	eventually(t, 5*time.Second, "the killed lab's processes end", func() bool { return len(processes(id)) == 0 })
+	eventually(t, "the killed lab's processes end", func() bool { return len(processes(id)) == 0 })
 	if tr := lookAround(t, dir); !strings.Contains(tr.locks, id) {
 		t.Errorf("the killed lab's lock is not there to be swept: %q", tr.locks)
 	}
@@ -208,7 +208,7 @@ func TestSideBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the second lab's service hears 50 more messages", func() bool {
+	eventually(t, "the second lab's service hears 50 more messages", func() bool {
 		now, err := second.ServiceTally()
 		if err != nil {
 			t.Fatal(err)

