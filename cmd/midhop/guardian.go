@@ -61,12 +61,25 @@ func guardTerminal() (done func()) {
 		return func() {}
 	}
 	_ = debug.SetCrashOutput(w, debug.CrashOptions{})
+	dieBySignal()
 	return func() {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 		_, _ = w.Write([]byte{guardianDone})
 		w.Close()
 		_ = cmd.Wait()
 	}
+}
+
+// dieBySignal lets a crash end this process by a signal instead of an exit code. A shell takes the terminal's modes of a command
+// that exits for its own, and may look before the second process has put them right; of one that was killed it does not. What
+// is in memory is nobody's business, so no core is written.
+func dieBySignal() {
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) == nil {
+		core.Cur = 0
+		_ = unix.Setrlimit(unix.RLIMIT_CORE, &core)
+	}
+	debug.SetTraceback("crash")
 }
 
 // bytesOf is the memory of the terminal's modes: both processes are the same program.
