@@ -21,7 +21,6 @@ import (
 const (
 	simConns      = 50 // of the whole fleet
 	simGenerators = 5  // processes that play it
-	simMetrics    = "127.0.0.1:47223"
 )
 
 // TestFleetScale drives a real hub with MIDHOP_SCALE_AGENTS simulated agents for MIDHOP_SCALE_TIME, over 50 connections from
@@ -84,6 +83,7 @@ func TestFleetScale(t *testing.T) {
 
 // scale is a hub under load.
 type scale struct {
+	metrics    string // where the hub serves them
 	t          *testing.T
 	dir        string
 	begin      time.Time
@@ -98,6 +98,8 @@ type generator struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	report chan simReport
+
+	metrics string // where the hub serves them
 }
 
 func startScale(t *testing.T, agents, servers int) *scale {
@@ -105,17 +107,19 @@ func startScale(t *testing.T, agents, servers int) *scale {
 		t.Skip("the program is built for root only")
 	}
 	s := &scale{t: t, dir: t.TempDir(), named: make(chan event.Incident, 1)}
-	const listen = "127.0.0.1:47222"
+	ports := freePorts(t, 2)
+	listen := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	s.metrics = fmt.Sprintf("127.0.0.1:%d", ports[1])
 	plan := simPlan{URL: "nats://" + listen, Agents: agents, Conns: min(simConns, agents)}
 	tokens, err := plan.writeTokens(s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv := []string{"hub", "--listen", listen, "--dir", filepath.Join(s.dir, "streams"), "--tokens", tokens, "--metrics", simMetrics, "-o", "jsonl"}
+	argv := []string{"hub", "--listen", listen, "--dir", filepath.Join(s.dir, "streams"), "--tokens", tokens, "--metrics", s.metrics, "-o", "jsonl"}
 	if servers > 0 {
 		s.nats = startNATS(t, s.dir, servers)
 		plan.URL = s.nats.url()
-		argv = []string{"hub", "--nats", plan.URL, "--replicas", strconv.Itoa(servers), "--max-size", "1G", "--metrics", simMetrics, "-o", "jsonl"}
+		argv = []string{"hub", "--nats", plan.URL, "--replicas", strconv.Itoa(servers), "--max-size", "1G", "--metrics", s.metrics, "-o", "jsonl"}
 	}
 	s.hub = exec.Command(binary, argv...)
 	s.hub.Stderr = os.Stderr
@@ -214,7 +218,7 @@ func (s *scale) end() (sum simReport) {
 
 // lost asks the hub's metrics for what is known to be lost.
 func (s *scale) lost() (sum float64) {
-	resp, err := http.Get("http://" + simMetrics + "/metrics")
+	resp, err := http.Get("http://" + s.metrics + "/metrics")
 	if err != nil {
 		s.t.Fatal(err)
 	}
