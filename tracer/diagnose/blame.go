@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
@@ -370,64 +369,4 @@ func (j *Judge) suspect(g *gate) {
 			j.openCase(s, g, ruleUnexplained, nil)
 		}
 	}
-}
-
-// hung is the silence that a case without a culprit, or the one before it, is about, 0 for none, where the node was heard
-// after that began: what has received nothing since may be part of it, and of nothing that came later.
-func (j *Judge) hung(h *model.Hop, c *incident) model.Instant {
-	if c != nil && c.before != nil {
-		c = c.before
-	}
-	if c == nil || c.body.Culprit.Kind != event.CulpritUnknown || h.Key.Kind != model.KindNode {
-		return 0
-	}
-	if _, ok := j.lives(h.Key.Name, c.first); !ok {
-		return 0
-	}
-	return c.since
-}
-
-// final says whether nothing worse can be found about the hops of a case.
-func (c *incident) final() bool {
-	switch c.body.Rule {
-	case ruleNodeGone, ruleNodeRebooted, rulePeerUnreachable:
-		return true
-	}
-	return false
-}
-
-// ruleOf says what happened to a hop that is gone.
-func ruleOf(s *suspect) string {
-	if s.hop.Key.Kind == model.KindAddress {
-		return rulePeerUnreachable
-	}
-	return ruleNodeGone
-}
-
-// named returns the open incident that names a hop, nil where there is none.
-func (j *Judge) named(k model.HopKey) *incident {
-	for _, c := range j.open {
-		for _, hop := range c.hops() {
-			if hop == k {
-				return c
-			}
-		}
-	}
-	return nil
-}
-
-// recovered is when a hop recovered from the newest case about it, 0 if it never did. A socket that backs off may be slow
-// to see that: what went unanswered before is no news.
-func (j *Judge) recovered(k model.HopKey) (at model.Instant) {
-	for _, c := range j.closed {
-		if slices.Contains(c.keys, k) && strings.HasPrefix(c.body.Why, "recovered") {
-			at = max(at, model.InstantOf(c.body.Closed.V))
-		}
-	}
-	return at
-}
-
-func (j *Judge) provedGone(k model.HopKey) bool {
-	c := j.named(k)
-	return c != nil && c.body.Rule == ruleNodeGone && c.body.Culprit.Sure == event.Proved
 }
