@@ -98,8 +98,6 @@ type generator struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	report chan simReport
-
-	metrics string // where the hub serves them
 }
 
 func startScale(t *testing.T, agents, servers int) *scale {
