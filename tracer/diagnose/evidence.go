@@ -115,6 +115,13 @@ func (b *brief) agent(c *incident, s *suspect, node string) {
 	}
 }
 
+// beats writes that the agent of the case's node was heard since shortly before the case was opened, and what that is worth now.
+func (b *brief) beats(j *Judge, c *incident, node string, g *gate) {
+	if a, ok := j.lives(node, c.opened.Add(-silentAfter)); ok {
+		b.pro([]string{a.Last()}, "its agent was heard at %s: it %s", clock(a.Heard), j.tense(&a, g, "lives", "lived"))
+	}
+}
+
 // asked writes what the node said when it was asked whether it lives.
 func (b *brief) asked(c *incident, s *suspect, node string) {
 	q := s.asked

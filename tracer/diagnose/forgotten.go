@@ -298,7 +298,7 @@ func (b *brief) newcomers(j *Judge, node string, since model.Instant, g *gate) {
 		if h.Received <= since.Add(skew) {
 			continue
 		}
-		if a, ok := j.model.AgentOf(node); g.passed(h.Received, silentAfter) && (!ok || j.tense(&a, g, "", "lived") != "") {
+		if a, ok := j.model.AgentOf(node); g.passed(h.Received, silentAfter) && (!ok || j.now(&a, g).missed) {
 			b.pro(nil, "%s lived after that: something was received through it at %s", node, clock(h.Received))
 		} else {
 			b.pro(nil, "%s lives: something was received through it at %s", node, clock(h.Received))

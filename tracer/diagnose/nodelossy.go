@@ -175,9 +175,7 @@ func (k lossyNode) tell(j *Judge, c *incident, g *gate) {
 		e.pro(nil, "of the same pods and services by other ways: %d of %d, %s", o.resent, o.sent, percent(o.share()))
 	}
 	e.pro(nil, "the background is %s: losses there are no reason to name anybody", percent(f.background))
-	if a, ok := j.lives(k.node, c.opened.Add(-silentAfter)); ok {
-		e.pro([]string{a.Last()}, "its agent was heard at %s: it %s", clock(a.Heard), j.tense(&a, g, "lives", "lived"))
-	}
+	e.beats(j, c, k.node, g)
 	if h.Received > g.at.Add(-quietUnexplained) {
 		e.pro(nil, "something was received through it at %s: it is lossy, not gone", clock(h.Received))
 	}

@@ -107,9 +107,7 @@ func (k pmtu) tell(j *Judge, c *incident, g *gate) {
 	} else {
 		e.pro(nil, "something was received through it at %s: it is not gone", clock(h.Received))
 	}
-	if a, ok := j.lives(k.node, c.opened.Add(-silentAfter)); ok {
-		e.pro([]string{a.Last()}, "its agent was heard at %s: it %s", clock(a.Heard), j.tense(&a, g, "lives", "lived"))
-	}
+	e.beats(j, c, k.node, g)
 	if others := j.largeElsewhere(&h); others == 0 {
 		e.pro(nil, "no socket is stalled that way through any other hop")
 	} else {

@@ -39,10 +39,15 @@ func (j *Judge) feel(a *model.Agent, missed model.Instant, g *gate, witness func
 	return p
 }
 
+// now is an agent's pulse where nobody is accused by it.
+func (j *Judge) now(a *model.Agent, g *gate) pulse {
+	return j.feel(a, min(missedAt(a), a.Heard.Add(silentAfter)), g, nil)
+}
+
 // tense chooses how to say what the newest word of an agent tells of its node, as the end of a sentence: that it "lives", or
 // that it "lived" then where more words were promised since and did not come.
 func (j *Judge) tense(a *model.Agent, g *gate, lives, lived string) string {
-	p := j.feel(a, min(missedAt(a), a.Heard.Add(silentAfter)), g, nil)
+	p := j.now(a, g)
 	if !p.missed {
 		return lives
 	}
@@ -81,7 +86,7 @@ func (j *Judge) askAgent(s *suspect, g *gate) {
 	if len(s.elsewhere) == 0 {
 		missed = max(missed, a.Heard.Add(silentAfter))
 	}
-	alive := a.Heard > s.first.Add(skew)
+	alive := s.survived()
 	hears := len(s.elsewhere) > 0
 	if alive {
 		missed = min(missed, a.Heard.Add(silentAfter)) // nobody is accused by it
@@ -108,11 +113,12 @@ func (j *Judge) askAgent(s *suspect, g *gate) {
 	}
 }
 
-// outlived says whether the hop's agent was heard after transmissions through the hop went unanswered, and fell silent
-// later, alone: the silence is not for the node's death, and it may be dead now.
-func (s *suspect) outlived() bool {
-	return s.agent.Heard > s.first.Add(skew) && s.pulse.ended()
-}
+// survived says whether the hop's agent was heard after transmissions through the hop went unanswered: they are not for the
+// node's death.
+func (s *suspect) survived() bool { return s.agent.Heard > s.first.Add(skew) }
+
+// outlived says whether it survived and fell silent later, alone: it may be dead now.
+func (s *suspect) outlived() bool { return s.survived() && s.pulse.ended() }
 
 // alone says whether no other agent has ever been heard.
 func (j *Judge) alone(a model.Agent) bool {
