@@ -302,12 +302,7 @@ func (o *hubOptions) dialCluster(l localOptions, log *slog.Logger) (*fleet.Conn,
 		if errors.As(err, &blind) {
 			return nil, nil, err
 		}
-		var refused *fleet.RefusedError
-		if errors.As(err, &refused) {
-			return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: refused.Remedy()}
-		}
-		return nil, nil, blindError{cause: err, effect: "there is nothing to look at",
-			remedy: fmt.Sprintf("check the pod %s/%s, and that kubectl port-forward reaches it", h.at.namespace, h.at.pod)}
+		return nil, nil, unread(err, fmt.Sprintf("check the pod %s/%s, and that kubectl port-forward reaches it", h.at.namespace, h.at.pod))
 	}
 	return conn, func() { conn.Close(); h.close() }, nil
 }

@@ -57,14 +57,21 @@ func (o *hubOptions) read(l localOptions, log *slog.Logger) (*fleet.Conn, func()
 	if errors.Is(err, fleet.ErrPlain) {
 		return nil, nil, usageError{err}
 	}
-	var refused *fleet.RefusedError
-	if errors.As(err, &refused) {
-		return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: refused.Remedy() + "; midhop without --hub looks at this machine"}
-	}
 	if err != nil {
-		return nil, nil, blindError{cause: err, effect: "there is nothing to look at", remedy: "check --hub, and --hub-token or --hub-creds; midhop without --hub looks at this machine"}
+		e := unread(err, "check --hub, and --hub-token or --hub-creds")
+		e.remedy += "; midhop without --hub looks at this machine"
+		return nil, nil, e
 	}
 	return conn, conn.Close, nil
+}
+
+// unread says that a hub cannot be read. What helps is remedy, unless the refusal itself knows better.
+func unread(err error, remedy string) blindError {
+	var refused *fleet.RefusedError
+	if errors.As(err, &refused) {
+		remedy = refused.Remedy()
+	}
+	return blindError{cause: err, effect: "there is nothing to look at", remedy: remedy}
 }
 
 // sinceFrom lets through what was told from a moment on: what a reader of a stream folds before that, to know the state, is
