@@ -38,15 +38,7 @@ func TestAccounts(t *testing.T) {
 	}()
 	const resets = 2000
 	for range resets {
-		near, far, err := test.pair(t.Context(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := near.SetLinger(0); err != nil {
-			t.Fatal(err)
-		}
-		near.Close()
-		far.Close()
+		test.resetOne(t)
 	}
 	for _, l := range probes.links { // nothing more is said; the iterators have said nothing
 		l.Close()
@@ -80,6 +72,20 @@ func TestAccounts(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// resetOne makes a connection on the loopback device, and resets it.
+func (s *selfTest) resetOne(t *testing.T) {
+	t.Helper()
+	near, far, err := s.pair(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := near.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	near.Close()
+	far.Close()
 }
 
 // unread is how many bytes of a ring wait for its reader.

@@ -113,9 +113,9 @@ func (r *Ring) sift(deadline time.Time, own func(raw []byte) bool) {
 
 // drain takes what is there.
 func (r *Ring) drain(rec *ringbuf.Record, record func(raw []byte), flush func()) error {
+	defer flush()
 	for n := 1; ; n++ {
 		if err := r.reader.ReadInto(rec); err != nil {
-			flush()
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				return nil
 			}
@@ -123,7 +123,6 @@ func (r *Ring) drain(rec *ringbuf.Record, record func(raw []byte), flush func())
 		}
 		record(rec.RawSample)
 		if rec.Remaining == 0 {
-			flush()
 			return nil
 		}
 		if n%batchMax == 0 {

@@ -27,14 +27,7 @@ func TestFirstRecordWakesTheReader(t *testing.T) {
 	for round := range 3 {
 		// Silence is time in which nothing happens: the reader has to believe in it, and the probes too.
 		<-time.After(awake + 20*evidenceTick)
-		near, far, err := test.pair(t.Context(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := near.SetLinger(0); err != nil {
-			t.Fatal(err)
-		}
-		near.Close()
+		test.resetOne(t)
 		late := time.After(30 * time.Second)
 		for told := false; !told; {
 			select {
@@ -44,7 +37,6 @@ func TestFirstRecordWakesTheReader(t *testing.T) {
 				t.Fatalf("round %d: the reader sleeps", round)
 			}
 		}
-		far.Close()
 	}
 	cancel()
 	if err := <-ended; err != nil {
