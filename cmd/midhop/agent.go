@@ -21,7 +21,7 @@ import (
 const agentDelay = 10 * time.Millisecond
 
 // agentBudget is the share of a core, in percent, that an agent's census may use where nothing else is said: what else it
-// does beside healthy sockets takes 0.3, and all of it shall stay under 0.6.
+// does beside healthy sockets takes 0.3 to 0.4, and all of it is to stay near 0.6.
 const agentBudget = 0.25
 
 // onOneProcessor lets the program's own code run on one processor at a time, unless the environment says otherwise. An
