@@ -41,13 +41,7 @@ func weighAgent(b *testing.B, rungs string) (w weight) {
 	b.Helper()
 	dir := b.TempDir()
 	const hubAt, agentAt = "127.0.0.1:47322", "127.0.0.1:47323"
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		return path
-	}
+	file := filesIn(b, dir)
 	start := func(env string, argv ...string) int {
 		cmd := exec.Command(binary, argv...)
 		cmd.Env, cmd.Stderr = append(os.Environ(), env), os.Stderr

@@ -52,13 +52,7 @@ func startFleet(t *testing.T, o lab.Options) *fleetLab {
 	dir := t.TempDir()
 	addr := lab.HubAddr(o.Family)
 	cert, key := writeCertificate(t, dir, net.IP(addr.AsSlice()))
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	file := filesIn(t, dir)
 	f := &fleetLab{t: t, changed: make(chan struct{}, 1)}
 	tokens := file("tokens", "reader test token-of-reader\n")
 	url := "tls://" + net.JoinHostPort(addr.String(), "4222")

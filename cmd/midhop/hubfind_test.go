@@ -129,13 +129,7 @@ func newPluginWorld(t *testing.T) *pluginWorld {
 		t.Skip("the program is built for root only")
 	}
 	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	file := filesIn(t, dir)
 	objects := deployed(t, "midhop")
 	var secret struct{ Data map[string][]byte }
 	var public struct{ Data map[string]string }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -76,13 +75,7 @@ func TestRefusedReaders(t *testing.T) {
 		t.Skip("the program is built for root only")
 	}
 	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	file := filesIn(t, dir)
 	d := &doorman{}
 	d.reads.Store(true)
 	at, stop := serve(t, "127.0.0.1:0", filepath.Join(dir, "streams"), d)

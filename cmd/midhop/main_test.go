@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -90,5 +91,36 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// filesIn returns what writes files that nobody else may read into a directory, and gives their paths.
+func filesIn(tb testing.TB, dir string) func(name, text string) (path string) {
+	return func(name, text string) string {
+		tb.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		return path
+	}
+}
+
+var updatePages = flag.Bool("update-pages", false, "write committed pages anew that tests make")
+
+// isCommitted wants a committed page to be as the test has made it.
+func isCommitted(t *testing.T, page, want string) {
+	t.Helper()
+	if *updatePages {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, string(have)); d != "" {
+		t.Errorf("%s is not what the program makes of it; run make generate (-want +have)\n%s", page, d)
 	}
 }

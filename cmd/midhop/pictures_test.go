@@ -1,18 +1,13 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
-//go:generate go test -run ^TestPictures$ -update-pictures .
-
-var updatePictures = flag.Bool("update-pictures", false, "write the pictures of the README anew")
+//go:generate go test -run ^TestPictures$ -update-pages .
 
 // TestPictures wants the README's pictures to be what the screens show of a recording: node-a dies under 4,000
 // connections, and some three seconds have gone by since the incident opened.
@@ -54,15 +49,7 @@ func TestPictures(t *testing.T) {
 		}
 		readme = before + mark + squeeze(r.Text()) + "```\n" + after
 	}
-	if *updatePictures {
-		if err := os.WriteFile(path, []byte(readme), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(data), readme); diff != "" {
-		t.Errorf("the README's pictures are not what the screens show (-README +screens), make generate writes them anew:\n%s", diff)
-	}
+	isCommitted(t, path, readme)
 }
 
 // squeeze leaves one of each run of empty lines.

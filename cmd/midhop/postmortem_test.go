@@ -8,14 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/midhop/midhop/tracer"
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/report"
 )
 
-//go:generate go test -run ^TestPostmortem$ -update-pictures .
+//go:generate go test -run ^TestPostmortem$ -update-pages .
 
 // The recordings that docs/postmortem.md walks through.
 const (
@@ -37,7 +35,7 @@ func renew(t *testing.T, file string) {
 func TestPostmortem(t *testing.T) {
 	for _, file := range []string{postmortemGone, postmortemDirect} {
 		code := run("midhop", []string{"replay", file, "--verify"})
-		if code != exitOK && *updatePictures { // only then: the ids of findings differ with every run
+		if code != exitOK && *updatePages { // only then: the ids of findings differ with every run
 			renew(t, file)
 			code = run("midhop", []string{"replay", file, "--verify"})
 		}
@@ -100,13 +98,5 @@ func TestPostmortem(t *testing.T) {
 		_, after, _ := strings.Cut(rest, "```\n")
 		text = before + mark + strings.TrimRight(shown.String(), "\n") + "\n```\n" + after
 	}
-	if *updatePictures {
-		if err := os.WriteFile(postmortem, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(data), text); diff != "" {
-		t.Errorf("the document is not what the recordings show (-document +shown), make generate writes it anew:\n%s", diff)
-	}
+	isCommitted(t, postmortem, text)
 }
