@@ -254,26 +254,23 @@ func TestPathMTU(t *testing.T) {
 	c, before := broken(t, "pmtu", func(o *Options) { o.Connections = 150 })
 	victim := c.plan.Nodes[c.plan.Victim]
 	large := func(s socket) bool { return s.queued > uint32(c.plan.Push) }
-	eventually(t, "large messages are stuck, small ones pass", func() bool {
+	eventually(t, "large messages are stuck, small ones and other ways pass", func() bool {
 		stuck, passed := 0, 0
-		for _, s := range podSockets(t, c)[victim.Addr] {
-			was := slices.IndexFunc(before[victim.Addr], func(o socket) bool { return o.peer == s.peer })
-			switch {
-			case s.retransmits >= 2 && large(s):
-				stuck++
-			case s.retransmits == 0 && was >= 0 && s.acked > before[victim.Addr][was].acked+1000:
-				passed++
+		for peer, list := range podSockets(t, c) {
+			for _, s := range list {
+				was := slices.IndexFunc(before[peer], func(o socket) bool { return o.peer == s.peer })
+				switch {
+				case s.retransmits >= 2 && (peer != victim.Addr || !large(s)):
+					return false // On a starved machine a healthy socket may retransmit twice, but not for long.
+				case s.retransmits >= 2:
+					stuck++
+				case peer == victim.Addr && s.retransmits == 0 && was >= 0 && s.acked > before[peer][was].acked+1000:
+					passed++
+				}
 			}
 		}
 		return stuck >= 2 && passed >= 2
 	})
-	for peer, list := range podSockets(t, c) {
-		for _, s := range list {
-			if s.retransmits >= 2 && (peer != victim.Addr || !large(s)) {
-				t.Errorf("stuck: %+v", s)
-			}
-		}
-	}
 	if n := snmpCounter(t, c.node(c.plan.Victim).net, "Icmp:", "OutDestUnreachs"); n > 0 {
 		t.Errorf("the victim said %d times that something was too large", n)
 	}
@@ -302,13 +299,12 @@ func TestPathMTUThenGone(t *testing.T) {
 		return large >= 2 && small == 0
 	})
 	beats(t, agentOf(t, c, victim.Name), 1)
-	eventually(t, "small messages are stuck too", func() bool {
+	// They stall one by one, each when it next writes: their number is waited for.
+	eventually(t, "small messages are stuck too, by the victim alone", func() bool {
 		_, small := count()
-		return small >= 2
+		_, stuck := stalled(t, c)
+		return small >= 2 && stuck[victim.Addr] >= len(before[victim.Addr])/6 && len(stuck) == 1
 	})
-	if _, stuck := stalled(t, c); len(stuck) != 1 || stuck[victim.Addr] < len(before[victim.Addr])/6 {
-		t.Errorf("stuck: %v, want by %s alone", stuck, victim.Addr)
-	}
 	if n := resets(t, c); n > 0 {
 		t.Errorf("%d connections were reset", n)
 	}
