@@ -230,10 +230,7 @@ func (e *Engine) own(ctx context.Context) error {
 		case err := <-e.broken:
 			return err
 		case batch := <-e.batches:
-			if e.steady != nil {
-				e.steady.correct(batch)
-			}
-			e.fold(batch)
+			e.take(batch)
 		case call := <-e.calls:
 			call()
 		case <-tick:
@@ -251,10 +248,7 @@ func (e *Engine) drained() bool {
 	for {
 		select {
 		case batch := <-e.batches:
-			if e.steady != nil {
-				e.steady.correct(batch)
-			}
-			e.fold(batch)
+			e.take(batch)
 			continue
 		default:
 		}
@@ -276,12 +270,12 @@ func (e *Engine) drain() {
 	for {
 		select {
 		case batch := <-e.batches:
-			e.fold(batch)
+			e.take(batch)
 		case <-gone:
 			for {
 				select {
 				case batch := <-e.batches:
-					e.fold(batch)
+					e.take(batch)
 				default:
 					return
 				}
@@ -291,6 +285,14 @@ func (e *Engine) drain() {
 			return
 		}
 	}
+}
+
+// take folds what a source has handed over.
+func (e *Engine) take(batch []event.Event) {
+	if e.steady != nil {
+		e.steady.correct(batch)
+	}
+	e.fold(batch)
 }
 
 func (e *Engine) fold(batch []event.Event) {

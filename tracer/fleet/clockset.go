@@ -14,9 +14,12 @@ type steps struct {
 
 	at     time.Time     // the newest look
 	passed time.Duration // then
-	step   time.Duration // the newest
-	until  time.Duration // when the last facts have come that are dated by the clock as it was before it
+	left   []formerly    // what the clock was shortly before, the oldest first
 }
+
+// formerly is a clock that was set since: what is to be added to its times, and when the last facts have come that are dated by
+// it.
+type formerly struct{ by, until time.Duration }
 
 const (
 	// lookWithin is how long the two readings of a look may take: longer, and one is not of the other's moment.
@@ -24,6 +27,8 @@ const (
 	// stepSettled is how long after a step facts may come that are dated as before it: what turns the probes' time into the
 	// time of day is a second old at most, and facts are told within another.
 	stepSettled = 2 * time.Second
+	// maxFormerly bounds what is remembered of a clock that is set without end.
+	maxFormerly = 16
 )
 
 func newSteps(wall func() time.Time, since func() time.Duration) *steps {
@@ -40,22 +45,35 @@ func (s *steps) look() time.Duration {
 	}
 	step := at.Sub(s.at) - (passed - s.passed)
 	s.at, s.passed = at, passed
+	for len(s.left) > 0 && s.left[0].until <= passed {
+		s.left = s.left[1:]
+	}
 	if step.Abs() < clockNear {
 		return 0
 	}
-	s.step, s.until = step, passed+stepSettled
+	if len(s.left) == maxFormerly {
+		s.left = s.left[1:]
+	}
+	for i := range s.left {
+		s.left[i].by += step
+	}
+	s.left = append(s.left, formerly{by: step, until: passed + stepSettled})
 	return step
 }
 
-// redate brings the times of facts that are still dated by the clock as it was before it was set to the clock as it is: of the
-// two that a time may be from, the one that is nearer to now is right, as facts are told within seconds.
+// redate brings the times of facts that are still dated by the clock as it was before it was set to the clock as it is: of those
+// that a time may be from, the one that is nearest to now is right, as facts are told within seconds.
 func (s *steps) redate(batch []event.Event) {
-	if s.passed >= s.until {
+	if len(s.left) == 0 {
 		return
 	}
 	for i := range batch {
-		if t := batch[i].Time; s.at.Sub(t.Add(s.step)).Abs() < s.at.Sub(t).Abs() {
-			batch[i].Time = t.Add(s.step)
+		best := batch[i].Time
+		for _, l := range s.left {
+			if t := batch[i].Time.Add(l.by); s.at.Sub(t).Abs() < s.at.Sub(best).Abs() {
+				best = t
+			}
 		}
+		batch[i].Time = best
 	}
 }

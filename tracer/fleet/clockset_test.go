@@ -51,6 +51,43 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestSetAgain sets a clock several times within the time that facts may take which are dated by what it was before.
+func TestSetAgain(t *testing.T) {
+	start := time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+	c := &setClock{now: start}
+	s := newSteps(c.wall, c.since)
+	clocks := []time.Duration{0} // what it was ahead of the first, the newest last
+	redated := func(by time.Duration) time.Duration {
+		batch := []event.Event{{Time: start.Add(c.gone + by)}}
+		s.redate(batch)
+		return batch[0].Time.Sub(c.now)
+	}
+	for _, step := range []time.Duration{time.Hour, -2 * time.Hour, time.Hour, 3 * time.Hour} {
+		c.pass(400 * time.Millisecond)
+		c.now = c.now.Add(step)
+		if got := s.look(); got != step {
+			t.Fatalf("set by %v, noticed %v", step, got)
+		}
+		clocks = append(clocks, clocks[len(clocks)-1]+step)
+		for _, by := range clocks {
+			if got := redated(by); got != 0 {
+				t.Errorf("now that the clock is %v ahead, a fact that is dated %v ahead is put %v off", clocks[len(clocks)-1], by, got)
+			}
+		}
+	}
+	c.pass(stepSettled)
+	if s.look(); redated(0) != -clocks[len(clocks)-1] {
+		t.Error("facts are redated long after the clock was set")
+	}
+	for range 3 * maxFormerly {
+		c.pass(time.Millisecond)
+		c.now = c.now.Add(time.Hour)
+		if s.look(); len(s.left) > maxFormerly {
+			t.Fatalf("%d settings are remembered", len(s.left))
+		}
+	}
+}
+
 // TestAClockThatIsSet publishes facts before and after this machine's clock is set: their times go on evenly by the hub's clock,
 // those too that are still dated as before, and the difference is measured anew at once.
 func TestAClockThatIsSet(t *testing.T) {
