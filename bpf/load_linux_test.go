@@ -215,3 +215,26 @@ func TestWallClock(t *testing.T) {
 		t.Errorf("an hour before is %v before", d)
 	}
 }
+
+// What a thread read that had to wait in between is not believed where there is better, and else the best of it is.
+func TestWallClockOnABusyMachine(t *testing.T) {
+	const us, ms = 1000, 1000 * 1000
+	for _, c := range []struct {
+		took  []uint64 // by each pair in turn, the last of them again and again
+		want  uint64
+		pairs int
+	}{
+		{[]uint64{1 * us}, 1 * us, 1},
+		{[]uint64{30 * ms, 40 * ms, 2 * us, 1 * us}, 2 * us, 3},
+		{[]uint64{30 * ms, 5 * ms, 90 * ms}, 5 * ms, clockTries},
+	} {
+		pairs := 0
+		p, err := closest(func() (clocksPair, error) {
+			pairs++
+			return clocksPair{before: 7, after: 7 + c.took[min(pairs, len(c.took))-1]}, nil
+		})
+		if err != nil || p.after-p.before != c.want || pairs != c.pairs {
+			t.Errorf("of %v: one that took %d ns after %d pairs, want %d ns after %d (%v)", c.took, p.after-p.before, pairs, c.want, c.pairs, err)
+		}
+	}
+}
