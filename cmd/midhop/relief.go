@@ -212,12 +212,12 @@ func confirmed(in io.Reader, out io.Writer, n int) bool {
 }
 
 // tellClosed writes a fact about each closed socket, where that is asked for.
-func tellClosed(o reliefOptions, source string) (tell func(*model.SocketView) error, end func() error) {
+func tellClosed(o reliefOptions, source string) (tell func(*model.SocketView, time.Time) error, end func() error) {
 	if o.output != outJSONL {
-		return func(*model.SocketView) error { return nil }, func() error { return nil }
+		return func(*model.SocketView, time.Time) error { return nil }, func() error { return nil }
 	}
 	lines := jsonl.New(os.Stdout, jsonl.Options{})
-	return func(v *model.SocketView) error {
-		return lines.Write([]event.Event{relief.Fact(source, time.Now(), v.Socket, v.TCP)})
+	return func(v *model.SocketView, at time.Time) error {
+		return lines.Write([]event.Event{relief.Fact(source, at, v.Socket, v.TCP)})
 	}, lines.Close
 }

@@ -62,7 +62,7 @@ func carryOut(ctx context.Context, o reliefOptions, s *sight, plans []relief.Pla
 				case r.Err != "":
 					failed = append(failed, fmt.Errorf("%s: %s", views[r.Cookie].Socket.Peer, r.Err))
 				case r.Outcome == relief.Closed:
-					if err := tell(views[r.Cookie]); err != nil {
+					if err := tell(views[r.Cookie], r.Time); err != nil {
 						failed = append(failed, err)
 					}
 				}

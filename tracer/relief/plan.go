@@ -104,9 +104,10 @@ const (
 
 // Result is the outcome of one target.
 type Result struct {
-	Cookie  uint64  `json:"cookie"`
-	Outcome Outcome `json:"outcome"`
-	Err     string  `json:"err,omitempty"`
+	Cookie  uint64    `json:"cookie"`
+	Outcome Outcome   `json:"outcome"`
+	Time    time.Time `json:"time"` // when it was so
+	Err     string    `json:"err,omitempty"`
 }
 
 // Fact is what the stream says of a closed socket.

@@ -136,8 +136,17 @@ func reads(c *net.TCPConn) chan error {
 func outcomes(t *testing.T, w *world, rate float64, targets ...Target) (map[uint64]Outcome, error) {
 	t.Helper()
 	got := make(map[uint64]Outcome)
-	err := Close(t.Context(), child, &Space{Netns: w.netns, PIDs: []int32{w.door}, Targets: targets}, rate, func(r Result) {
+	all, err := results(t, w, rate, targets...)
+	for _, r := range all {
 		got[r.Cookie] = r.Outcome
+	}
+	return got, err
+}
+
+func results(t *testing.T, w *world, rate float64, targets ...Target) (got []Result, err error) {
+	t.Helper()
+	err = Close(t.Context(), child, &Space{Netns: w.netns, PIDs: []int32{w.door}, Targets: targets}, rate, func(r Result) {
+		got = append(got, r)
 		if r.Err != "" {
 			t.Errorf("socket %d: %s", r.Cookie, r.Err)
 		}
@@ -223,7 +232,7 @@ func TestCloseSparesTheLiving(t *testing.T) {
 	}
 }
 
-// Reconnects come no faster than asked for.
+// Reconnects come no faster than asked for, not even two after each other.
 func TestClosePaces(t *testing.T) {
 	w := newWorld(t, 6)
 	var targets []Target
@@ -231,11 +240,18 @@ func TestClosePaces(t *testing.T) {
 		targets = append(targets, target(t, c))
 	}
 	began := time.Now()
-	if _, err := outcomes(t, w, 20, targets...); err != nil {
+	got, err := results(t, w, 20, targets...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if d, least := time.Since(began), 5*time.Second/20; d < least {
+	const pause = time.Second / 20
+	if d, least := time.Since(began), 5*pause; d < least {
 		t.Errorf("6 sockets at 20 a second took %s, want at least %s", d, least)
+	}
+	for i := range got[1:] {
+		if d := got[i+1].Time.Sub(got[i].Time); d < pause-time.Millisecond { // the time of day may be slewed meanwhile
+			t.Errorf("socket %d was closed %s after the one before", i+1, d)
+		}
 	}
 }
 

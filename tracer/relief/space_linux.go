@@ -83,13 +83,13 @@ func ChildMain(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := enter(o.Netns, o.PIDs); err != nil {
 		return err
 	}
-	pace := time.NewTicker(max(time.Microsecond, time.Duration(float64(time.Second)/o.Rate)))
+	pace := time.NewTimer(0)
 	defer pace.Stop()
 	answers := json.NewEncoder(out)
 	for i := range o.Targets {
 		t := &o.Targets[i]
 		outcome, err := closeOne(t)
-		r := Result{Cookie: t.Cookie, Outcome: outcome}
+		r := Result{Cookie: t.Cookie, Outcome: outcome, Time: time.Now()}
 		if err != nil {
 			r.Err = err.Error()
 		}
@@ -102,6 +102,8 @@ func ChildMain(ctx context.Context, in io.Reader, out io.Writer) error {
 		if outcome != Closed {
 			continue // no application reconnects because of it
 		}
+		// From the last one, not on a grid: after a wait for a processor two would follow each other at once.
+		pace.Reset(time.Duration(float64(time.Second) / o.Rate))
 		select {
 		case <-pace.C:
 		case <-ctx.Done():
