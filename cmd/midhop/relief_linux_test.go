@@ -94,24 +94,30 @@ func TestRelief(t *testing.T) {
 		}
 		return out.String(), errs.String()
 	}
-	plan, _ := relieve()
-	if !strings.Contains(plan, target) || !strings.Contains(plan, "nothing was closed: this is the plan") || !strings.Contains(plan, "left alone: ") {
-		t.Fatalf("the plan is\n%s", plan)
+	// A look takes three seconds, in which a machine that has too much to do may see too little: then it says so, and is asked
+	// again.
+	for try := 1; ; try++ {
+		plan, _ := relieve()
+		if strings.Contains(plan, target) && strings.Contains(plan, "nothing was closed: this is the plan") && strings.Contains(plan, "left alone: ") {
+			break
+		}
+		little := strings.Contains(plan, "nothing to relieve: no open incident names "+target+" as gone") || strings.Contains(plan, ": close 0 sockets, ")
+		if !little || try == 10 {
+			t.Fatalf("the plan is\n%s", plan)
+		}
 	}
-	// Idle ones are not proven dead before their second probe in a row, so some may be added with every look.
+	// Idle ones are not proven dead before their second probe in a row, so some may be added with every look, and it is over
+	// when two looks in a row find nothing.
 	dialled := 0
-	for round := 0; ; round++ {
-		if round == 20 {
-			t.Fatal("there is always something left to relieve")
+	for round, nothing := 0, 0; nothing < 2 || dialled == 0; round++ {
+		if round == 30 {
+			t.Fatalf("there is always something left to relieve; %d of the closed sockets had dialled the dead node", dialled)
 		}
 		n := closeSockets(t, string(nodes), target, relieve)
 		dialled += n.dialled
-		if n.closed == 0 {
-			break
+		if nothing++; n.closed > 0 {
+			nothing = 0
 		}
-	}
-	if dialled == 0 {
-		t.Fatal("none of the closed sockets had dialled the dead node")
 	}
 	again.await(t, dialled)
 }
@@ -201,7 +207,7 @@ func (d *dialledAgain) await(t *testing.T, n int) {
 	t.Helper()
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.After(30 * time.Second); ; {
+	for deadline := time.After(3 * time.Minute); ; {
 		d.mu.Lock()
 		got := d.n
 		d.mu.Unlock()
