@@ -42,6 +42,7 @@ func (w *workload) dial(ctx context.Context, s dialSpec) error {
 				if g.Talk > 0 {
 					w.begun.Add(1)
 				}
+				w.opened(c) // here, so that whoever was told that all stand finds all of them counted
 				go w.converse(ctx, c, s.Faithful)
 			})
 		}
