@@ -108,7 +108,7 @@ func (c *Cluster) startProxy() error {
 		w.Low += (w.High - w.Low) / 2
 	}
 	at := netip.AddrPortFrom(c.plan.Balancer.Addrs[0], proxyPort)
-	if _, err := proxy.do(order{Proxy: &proxySpec{Listen: at, Backend: backend}}, orderWait); err != nil {
+	if _, err := proxy.do(order{Proxy: &proxySpec{Listen: at, Backend: backend, Patience: c.opts.patience}}, orderWait); err != nil {
 		return err
 	}
 	_, err = crowd.do(order{Visit: &visitSpec{Proxy: at, Visitors: visitors, Every: visitorEvery}}, orderWait)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,43 +51,59 @@ func TestMobileClients(t *testing.T) {
 	}
 }
 
-// nodeStory collects what the API says of a node until it says that it was removed.
-func nodeStory(t *testing.T, c *Cluster, node string) (story []string) {
+// nodeStory listens to what the API says of a node until it says that it was removed. It returns when the API has said what
+// there is; the function that it returns waits for the rest.
+func nodeStory(t *testing.T, c *Cluster, node string) (whole func() []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	err := c.API().Run(ctx, func(batch []event.Event) {
-		for _, e := range batch {
-			f, ok := e.Body.(*event.NodeFact)
-			if !ok || f.Node.Name != node {
-				continue
+	var story []string
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	begin := sync.OnceFunc(func() { close(begun) })
+	go func() {
+		ended <- c.API().Run(ctx, func(batch []event.Event) {
+			for _, e := range batch {
+				f, ok := e.Body.(*event.NodeFact)
+				if !ok || f.Node.Name != node {
+					continue
+				}
+				story = append(story, f.What+" "+f.Node.Ready)
+				if f.What == "changed" && len(f.Node.Taints) == 0 {
+					t.Errorf("the API says %+v", f.Node)
+				}
+				if f.What == "removed" {
+					cancel()
+				}
 			}
-			story = append(story, f.What+" "+f.Node.Ready)
-			if f.What == "changed" && len(f.Node.Taints) == 0 {
-				t.Errorf("the API says %+v", f.Node)
-			}
-			if f.What == "removed" {
-				cancel()
-			}
+			begin()
+		})
+	}()
+	<-begun
+	return func() []string {
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
-	})
-	if err != nil {
-		t.Error(err)
+		return story
 	}
-	return story
 }
 
 func TestDrain(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	c, before := broken(t, "drain", func(o *Options) { o.drainFor = time.Second })
+	o := testOptions(t)
+	o.Scenario, o.drainFor = "drain", time.Second
+	c := start(t, o)
 	victim := c.plan.Nodes[c.plan.Victim]
+	before, story := podSockets(t, c), nodeStory(t, c, victim.Name)
+	if _, err := c.Fault(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if len(before[victim.Addr]) < 10 {
 		t.Fatalf("%d sockets cross the victim", len(before[victim.Addr]))
 	}
 	want := []string{"added true", "changed true", "changed false", "removed false"}
-	if story := nodeStory(t, c, victim.Name); !slices.Equal(story, want) {
-		t.Errorf("the API says %q, want %q", story, want)
+	if got := story(); !slices.Equal(got, want) {
+		t.Errorf("the API says %q, want %q", got, want)
 	}
 	if c.node(c.plan.Victim) != nil {
 		t.Error("the victim is on")
@@ -139,7 +156,7 @@ func TestRolling(t *testing.T) {
 	}
 	select {
 	case <-c.Settled():
-	case <-time.After(40 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the first round does not end")
 	}
 	for k, n := range c.plan.Nodes {

@@ -145,8 +145,13 @@ func (c *Cluster) until(ctx context.Context, after time.Duration) bool {
 
 // later runs f after a while as a part of what happens, unless the lab is closed by then. The lab does not go away under it.
 func (c *Cluster) later(after time.Duration, what string, f func() error) {
+	c.when(func() bool { return c.pause(after) }, what, f)
+}
+
+// when runs f as later does, as soon as ripe has returned true; false means that the lab is closed.
+func (c *Cluster) when(ripe func() bool, what string, f func() error) {
 	c.story(what, func() error {
-		if !c.pause(after) {
+		if !ripe() {
 			return nil
 		}
 		c.breaking.Lock()
@@ -190,6 +195,16 @@ func (c *Cluster) complain(what string, err error) {
 	c.mu.Unlock()
 	if err != nil && !ended {
 		c.log.Error("the lab cannot go on", "with", what, "error", err)
+	}
+}
+
+// awaited waits until a channel is closed, and says whether the lab still stands.
+func (c *Cluster) awaited(happened <-chan struct{}) bool {
+	select {
+	case <-happened:
+		return true
+	case <-c.closed:
+		return false
 	}
 }
 

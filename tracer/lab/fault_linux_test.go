@@ -46,7 +46,7 @@ func resets(t *testing.T, c *Cluster) int { return tcpCounter(t, c.servers[0].ne
 // agentOf returns the next pipe of a node's agent.
 func agentOf(t *testing.T, c *Cluster, node string) AgentPipe {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case p := <-c.Agents():
@@ -71,7 +71,7 @@ func beats(t *testing.T, p AgentPipe, n int) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("the agent of %s is silent", p.Node)
 	}
 }
@@ -95,7 +95,7 @@ func TestNodeRebooted(t *testing.T) {
 			}
 		}
 	}
-	api, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	api, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
 	told := false
 	err := c.API().Run(api, func(batch []event.Event) {
@@ -280,7 +280,8 @@ func TestPathMTU(t *testing.T) {
 func TestPathMTUThenGone(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	c, before := broken(t, "pmtu-gone", func(o *Options) { o.Connections = 150 })
+	seen := make(chan struct{})
+	c, before := broken(t, "pmtu-gone", func(o *Options) { o.Connections, o.goneWhen = 150, seen })
 	victim := c.plan.Nodes[c.plan.Victim]
 	count := func() (large, small int) {
 		for _, s := range podSockets(t, c)[victim.Addr] {
@@ -299,6 +300,7 @@ func TestPathMTUThenGone(t *testing.T) {
 		return large >= 2 && small == 0
 	})
 	beats(t, agentOf(t, c, victim.Name), 1)
+	close(seen)
 	// They stall one by one, each when it next writes: their number is waited for.
 	eventually(t, "small messages are stuck too, by the victim alone", func() bool {
 		_, small := count()

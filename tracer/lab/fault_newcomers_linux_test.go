@@ -125,24 +125,20 @@ func newcomersGoBy(t *testing.T, c *Cluster, well func(k int) bool) {
 	})
 }
 
-// newcomersStall waits until new connections of the calling pod by the victim wait for the third time, and checks that
-// those by other nodes do not, and that what stood before stands.
-func newcomersStall(t *testing.T, c *Cluster) {
+// newcomersStall waits until new connections of the calling pod by the victim, and by it alone, wait for the third time, and
+// the victim's counters say why; and checks that those by other nodes come through, and that what stood before stands.
+func newcomersStall(t *testing.T, c *Cluster, counted func() bool) {
 	t.Helper()
 	victim := c.plan.Nodes[c.plan.Victim]
-	eventually(t, "SYNs by the victim are repeated twice", func() bool {
+	eventually(t, "SYNs by the victim, and no others, are repeated twice and counted", func() bool {
 		stuck := map[netip.Addr]int{}
 		for _, s := range socketsIn(t, c.caller.net, route.TCP_SYN_SENT, 0, false) {
 			if s.retransmits >= 2 {
 				stuck[s.peer.Addr()]++
 			}
 		}
-		for a, n := range stuck {
-			if a != victim.Addr {
-				t.Fatalf("%d SYNs by %s are repeated", n, a)
-			}
-		}
-		return stuck[victim.Addr] >= 2
+		// On a starved machine a healthy SYN may be repeated twice, but not for long.
+		return stuck[victim.Addr] >= 2 && len(stuck) == 1 && counted()
 	})
 	newcomersGoBy(t, c, func(k int) bool { return k != c.plan.Victim })
 	// The clients know which of their connections are to last; the pods do not.
@@ -158,10 +154,10 @@ func TestTableFull(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	c, _ := broken(t, "table-full")
-	newcomersStall(t, c)
 	h := c.node(c.plan.Victim)
-	if drop, failed := conntrackCounter(t, h.net, "drop"), conntrackCounter(t, h.net, "insert_failed"); drop < 5 || failed > 0 {
-		t.Errorf("drop %d, insert_failed %d", drop, failed)
+	newcomersStall(t, c, func() bool { return conntrackCounter(t, h.net, "drop") >= 5 })
+	if failed := conntrackCounter(t, h.net, "insert_failed"); failed > 0 {
+		t.Errorf("insert_failed %d", failed)
 	}
 }
 
@@ -169,11 +165,8 @@ func TestPortsExhausted(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	c, _ := broken(t, "ports-exhausted")
-	newcomersStall(t, c)
 	h := c.node(c.plan.Victim)
-	if failed := conntrackCounter(t, h.net, "insert_failed"); failed < 5 {
-		t.Errorf("insert_failed %d", failed)
-	}
+	newcomersStall(t, c, func() bool { return conntrackCounter(t, h.net, "insert_failed") >= 5 })
 }
 
 func TestHTTP502(t *testing.T) {
@@ -181,6 +174,7 @@ func TestHTTP502(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
 	o.Scenario = "http-502"
+	o.patience = 4 * time.Second // a second is soon over where others keep the processors busy, and none of them is a 502
 	c := start(t, o)
 	requests := func() HTTPTally {
 		got, err := c.Requests()
@@ -200,6 +194,8 @@ func TestHTTP502(t *testing.T) {
 	if _, err := c.Fault(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// What was connected between the look before and the fault is in the pool yet: it is waited for patiently.
+	pool := max(before.Pool[c.plan.Victim], requests().Pool[c.plan.Victim])
 	eventually(t, "502s", func() bool { return requests().BadGateway > 0 })
 	var last HTTPTally
 	eventually(t, "no 502 any more", func() bool {
@@ -213,7 +209,7 @@ func TestHTTP502(t *testing.T) {
 	// Every pooled connection costs one 502 at most. Until the health checks have failed so do new ones by the victim:
 	// one of three at most, of a few bursts.
 	t.Logf("before %+v, after %+v", before, last)
-	if pool := before.Pool[c.plan.Victim]; last.BadGateway > pool+visitors {
+	if last.BadGateway > pool+visitors {
 		t.Errorf("%d answers with 502, %d connections of the pool led by the victim", last.BadGateway, pool)
 	}
 }

@@ -134,7 +134,11 @@ const goneLater = 8 * time.Second
 func pathMTUThenGone(c *Cluster) (time.Time, error) {
 	at, err := pathMTU(c)
 	if err == nil {
-		c.later(goneLater, "the power cut", func() error {
+		ripe := func() bool { return c.pause(goneLater) }
+		if c.opts.goneWhen != nil {
+			ripe = func() bool { return c.awaited(c.opts.goneWhen) }
+		}
+		c.when(ripe, "the power cut", func() error {
 			_, err := c.powerOff(c.plan.Victim)
 			return err
 		})

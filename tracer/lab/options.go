@@ -50,8 +50,10 @@ type Options struct {
 	// nobody would see the beginning. Nil: it waits for nobody.
 	Watched <-chan struct{}
 
-	downFor  time.Duration // how long a rebooting node is away; 0: 5 s
-	drainFor time.Duration // over which the connections of a drained node end; 0: 4 s
+	downFor  time.Duration   // how long a rebooting node is away; 0: 5 s
+	drainFor time.Duration   // over which the connections of a drained node end; 0: 4 s
+	patience time.Duration   // how long the proxy waits for an answer; 0: 1 s
+	goneWhen <-chan struct{} // when a node that is broken already loses power; nil: when its time has come
 }
 
 // Machine is a node of the lab as seen from outside: its first process, whose namespaces are the node's.
@@ -101,6 +103,9 @@ const (
 	keepaliveTime   = 15 * time.Second
 	keepaliveProbes = 9
 )
+
+// proxyPatience is how long a balancer waits for a connection, or an answer, before it gives up.
+const proxyPatience = time.Second
 
 // check refuses what cannot be built and returns the options with defaults filled in.
 func (o Options) check() (Options, Scenario, error) {
@@ -155,6 +160,9 @@ func (o Options) check() (Options, Scenario, error) {
 	}
 	if o.drainFor == 0 {
 		o.drainFor = 4 * time.Second
+	}
+	if o.patience == 0 {
+		o.patience = proxyPatience
 	}
 	if o.AttachAfter > 0 {
 		o.Duration = max(o.Duration, o.FaultAfter+o.AttachAfter+afterAttach)

@@ -44,17 +44,17 @@ func (t *HTTPTally) add(o HTTPTally) {
 
 // proxySpec is an HTTP balancer: it answers visitors with what the service says over connections that it keeps.
 type proxySpec struct {
-	Listen  netip.AddrPort `json:"listen"`
-	Backend group          `json:"backend"`
+	Listen   netip.AddrPort `json:"listen"`
+	Backend  group          `json:"backend"`
+	Patience time.Duration  `json:"patience"` // for a connection, and for an answer
 }
 
 // What balancers do at least: they give an answer up, they ask every node whether it is there, and after a few times
 // without an answer they leave it out until it is.
 const (
-	proxyPatience = time.Second
-	healthEvery   = time.Second
-	healthWait    = 500 * time.Millisecond
-	unhealthy     = 2
+	healthEvery = time.Second
+	healthWait  = 500 * time.Millisecond
+	unhealthy   = 2
 )
 
 // proxy starts the balancer.
@@ -64,12 +64,12 @@ func (w *workload) proxy(ctx context.Context, s proxySpec) error {
 	if err != nil {
 		return err
 	}
-	p := &proxy{w: w, group: s.Backend, missed: make([]int, len(s.Backend.Ways))}
+	p := &proxy{w: w, group: s.Backend, patience: s.Patience, missed: make([]int, len(s.Backend.Ways))}
 	front := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: s.Backend.Target.String()})
 		},
-		Transport:    &http.Transport{DialContext: p.dial, MaxIdleConnsPerHost: 1000, ResponseHeaderTimeout: proxyPatience},
+		Transport:    &http.Transport{DialContext: p.dial, MaxIdleConnsPerHost: 1000, ResponseHeaderTimeout: s.Patience},
 		ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, _ error) { rw.WriteHeader(http.StatusBadGateway) },
 	}
 	for i := range s.Backend.Ways {
@@ -88,8 +88,9 @@ func (w *workload) proxy(ctx context.Context, s proxySpec) error {
 
 // proxy is the balancer's side towards the service.
 type proxy struct {
-	w     *workload
-	group group
+	w        *workload
+	group    group
+	patience time.Duration
 
 	mu     sync.Mutex
 	next   int
@@ -108,7 +109,7 @@ func (p *proxy) dial(ctx context.Context, network, addr string) (net.Conn, error
 	}
 	g.way = g.Ways[p.next]
 	p.mu.Unlock()
-	making, cancel := context.WithTimeout(ctx, proxyPatience)
+	making, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	c, err := p.connect(making, g)
 	if err != nil {
