@@ -26,7 +26,7 @@ func inNetns(t *testing.T, cloneflags uintptr) bool {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes a network namespace")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=4m")
 	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: cloneflags, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
@@ -119,7 +119,7 @@ func bracket(a netip.Addr) string {
 // connect makes n translated connections and waits until the server has them.
 func (w *world) connect(t *testing.T, n int) {
 	t.Helper()
-	dialer := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: w.client.AsSlice()}}
+	dialer := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: w.client.AsSlice()}}
 	for range n {
 		c, err := dialer.Dial("tcp", netip.AddrPortFrom(w.vip, nodePort).String())
 		if err != nil {

@@ -67,7 +67,7 @@ func testNATOnce(t *testing.T, rung string) {
 			return
 		}
 		for range n {
-			d := net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}
+			d := net.Dialer{Timeout: soon, KeepAlive: -1}
 			c, err := d.Dial("tcp4", "127.0.0.1:30080")
 			if err != nil {
 				t.Error(err)

@@ -187,7 +187,7 @@ func (r *road) connect(t *testing.T, network, listen, dial string) (near, far *n
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	r.near.do(func() {
-		d := net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}
+		d := net.Dialer{Timeout: soon, KeepAlive: -1}
 		c, err := d.Dial(network, net.JoinHostPort(dial, port))
 		if err != nil {
 			t.Error(err)

@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,8 +30,8 @@ func bothRungs(t *testing.T, test func(t *testing.T, o bpf.Options)) {
 	t.Run("raw_tp", func(t *testing.T) { test(t, bpf.Options{Rungs: untyped}) })
 }
 
-// soon is how long a test waits for something that takes a second or less on a machine that is free.
-const soon = 15 * time.Second
+// soon is how long a test waits for something that takes seconds at most on a machine that is free.
+const soon = time.Minute
 
 // What is written into a hole is retransmitted, told with who it was, and told again when it gets through.
 func TestRetransmit(t *testing.T) {
@@ -235,9 +237,27 @@ func TestOrphan(t *testing.T) {
 }
 
 // A connection that is closed in peace, and one whose only fault is a lost segment, end without tcp.closed telling more
-// than it knows.
+// than it knows. Connections are healthy if the kernel itself has sent nothing again, which it does where its own work has to wait
+// for a processor.
 func TestHealthySocketsAreSilent(t *testing.T) {
 	needRoot(t)
+	for range 5 {
+		before, again := healthySockets(t)
+		if again > 0 {
+			t.Logf("the kernel sent %d segments again: once more", again)
+			continue
+		}
+		if len(before) != 0 {
+			t.Errorf("%d facts about healthy connections, such as %s %+v", len(before), before[0].Type, before[0].Body)
+		}
+		return
+	}
+	t.Error("this machine has no time for a healthy connection")
+}
+
+// healthySockets makes connections and ends them in peace. It returns what was told of them, and how many segments were sent again.
+func healthySockets(t *testing.T) (before []event.Event, again int) {
+	t.Helper()
 	r := newRoad(t)
 	w := startWatch(t, bpf.Options{})
 	for range 20 {
@@ -262,7 +282,6 @@ func TestHealthySocketsAreSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	far.Close()
-	var before []event.Event
 	w.wait(t, "the reset", soon, func(e event.Event) bool {
 		if f, ok := e.Body.(*event.TCPFact); ok && (f.Socket.Netns == r.near.inum || f.Socket.Netns == r.far.inum) {
 			if is.matches(&f.Socket) {
@@ -272,14 +291,54 @@ func TestHealthySocketsAreSilent(t *testing.T) {
 		}
 		return false
 	})
-	if len(before) != 0 {
-		t.Errorf("%d facts about healthy connections, such as %s %+v", len(before), before[0].Type, before[0].Body)
-	}
+	w.stop()
+	return before, r.near.resent(t) + r.far.resent(t)
 }
 
-// Facts reach the Engine soon: the ring is drained every 10 ms, and at once after a silence.
+// resent is how many segments the namespace's sockets have sent again.
+func (s *space) resent(t *testing.T) (n int) {
+	t.Helper()
+	s.do(func() {
+		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		var names []string
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(line)
+			switch {
+			case words[0] != "Tcp:":
+			case names == nil:
+				names = words
+			default:
+				i := slices.Index(names, "RetransSegs")
+				if i < 0 {
+					break
+				}
+				n, err = strconv.Atoi(words[i])
+			}
+		}
+		if err != nil || names == nil {
+			t.Errorf("segments that were sent again: %v in %q", err, text)
+		}
+	})
+	return n
+}
+
+// Facts reach the Engine soon: the ring is drained every 10 ms, and at once after a silence. The goal of 25 ms is for a machine that
+// is free; a reader that sleeps through is a second late, every time, and one that waits for a processor is not.
 func TestLag(t *testing.T) {
 	needRoot(t)
+	const most = 200 * time.Millisecond
+	p90 := time.Duration(0)
+	for range 3 {
+		if p90 = lagOfNine(t); p90 <= most {
+			return
+		}
+	}
+	t.Errorf("a tenth of the facts took more than %v, each of three times more than %v", p90, most)
+}
+
+// lagOfNine is the time within which nine of ten facts were told.
+func lagOfNine(t *testing.T) time.Duration {
+	t.Helper()
 	r := newRoad(t)
 	stay, _ := r.connect(t, "tcp4", farIP, farIP) // keeps the namespace known
 	w := startWatch(t, bpf.Options{})
@@ -297,10 +356,8 @@ func TestLag(t *testing.T) {
 	}
 	slices.Sort(lag)
 	t.Logf("%d facts: median %v, nine of ten in %v, most %v", len(lag), lag[len(lag)/2], lag[len(lag)*9/10], lag[len(lag)-1])
-	// the goal of 25 ms is for a machine that is free; a reader that sleeps through is a second late
-	if p90 := lag[len(lag)*9/10]; p90 > 200*time.Millisecond {
-		t.Errorf("a tenth of the facts took more than %v", p90)
-	}
+	w.stop()
+	return lag[len(lag)*9/10]
 }
 
 // What finds no room is counted by the probes and told as lost: nothing disappears in silence.

@@ -141,7 +141,7 @@ func (g *told) whole() {
 // next waits for a fact that comes after the last one waited for.
 func (g *told) next(what string, is func(event.Body) bool) event.Body {
 	g.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		g.mu.Lock()
 		for i := g.from; i < len(g.all); i++ {
@@ -220,7 +220,7 @@ func serviceFact(what string, backends int) func(event.Body) bool {
 
 func waitFor(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no %s", what)
 		}

@@ -140,7 +140,7 @@ ip neigh flush dev vb`)
 	over := make(chan struct{})
 	go func() { dying.Wait(); close(over) }()
 	s := New(probes, Options{})
-	for deadline := time.After(25 * time.Second); ; {
+	for deadline := time.After(2 * time.Minute); ; {
 		foretell(t, s, here.inum, all, &mu)
 		select {
 		case <-over:
@@ -205,7 +205,7 @@ func fillWindows(t *testing.T, all []*mortal) {
 		if m.say >= 0 {
 			continue
 		}
-		for full, until := 0, time.Now().Add(10*time.Second); full < 20; {
+		for full, until := 0, time.Now().Add(time.Minute); full < 20; {
 			if time.Now().After(until) {
 				t.Fatalf("%s: the window does not shut", m.name)
 			}
