@@ -45,7 +45,7 @@ func denied(t *testing.T, nc *nats.Conn, subject string) {
 		if !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("publishing to %s gives %v", subject, err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("publishing to %s is allowed", subject)
 	}
 }
@@ -74,7 +74,7 @@ func TestAnAgentSpeaksForItsNodeOnly(t *testing.T) {
 		_ = nc.Flush()
 		select {
 		case <-said:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("an agent may listen to %s", subject)
 		}
 	}
@@ -190,13 +190,13 @@ func TestAnAgentCannotLie(t *testing.T) {
 	msg.Header.Set("Status", "204")
 	msg.Header.Set("Nats-Rollup", "all")
 	msg.Header.Set("Nats-TTL", "1s")
-	if _, err := nc.RequestMsg(msg, 5*time.Second); err != nil {
+	if _, err := nc.RequestMsg(msg, patience); err != nil {
 		t.Fatal(err)
 	}
 	// The same without the headers that the server itself refuses.
 	msg.Header.Del("Nats-Rollup")
 	msg.Header.Del("Nats-TTL")
-	ack, err := nc.RequestMsg(msg, 5*time.Second)
+	ack, err := nc.RequestMsg(msg, patience)
 	if err != nil || strings.Contains(string(ack.Data), `"error"`) {
 		t.Fatalf("not stored: %v %s", err, ack.Data)
 	}

@@ -32,7 +32,7 @@ func TestACallout(t *testing.T) {
 jetstream { store_dir: %q }
 accounts { MIDHOP { jetstream: enabled, users: [ { user: hub, password: pass } ] }, SYS { users: [ { user: sys, password: sys } ] } }
 system_account: SYS
-authorization { timeout: 5, auth_callout { issuer: %s, account: MIDHOP, auth_users: [ hub ] } }
+authorization { timeout: 60, auth_callout { issuer: %s, account: MIDHOP, auth_users: [ hub ] } }
 `, filepath.Join(dir, "streams"), public)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ authorization { timeout: 5, auth_callout { issuer: %s, account: MIDHOP, auth_use
 	}
 	ns.Start()
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(patience) {
 		t.Fatal("the server does not listen")
 	}
 	at := ns.Addr().String()
@@ -87,7 +87,7 @@ authorization { timeout: 5, auth_callout { issuer: %s, account: MIDHOP, auth_use
 			t.Errorf("%s: %v, want %v", name, err, nats.ErrAuthorization)
 		}
 	}
-	if _, err := nats.Connect("nats://" + at); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect("nats://"+at, nats.Timeout(patience)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("without a token: %v", err)
 	}
 	agent, err := dial("node-a", "secret-a")

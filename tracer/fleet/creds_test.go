@@ -74,7 +74,7 @@ func startOperator(t *testing.T) *operator {
 	}
 	ns.Start()
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(patience) {
 		t.Fatal("the server does not listen")
 	}
 	o.url = "nats://" + ns.Addr().String()

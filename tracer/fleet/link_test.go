@@ -147,7 +147,7 @@ func TestATokenIsTakenAway(t *testing.T) {
 				if !errors.As(err, &cut) || !cut.Read {
 					t.Errorf("%v is no end of what was read before", err)
 				}
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("it reads on")
 			}
 			if n := log.count("does not let this in"); n > 1 {

@@ -94,6 +94,7 @@ func (w *world) mustDial(node, secret string) *Conn {
 
 // raw connects without any of midhop's manners.
 func (w *world) raw(secret string, opts ...nats.Option) (*nats.Conn, error) {
+	opts = append(opts, nats.Timeout(patience))
 	if secret != "" {
 		opts = append(opts, nats.Token(secret))
 	}
@@ -133,12 +134,15 @@ func (w *world) folded() ([]event.Event, IntakeStats) {
 	return out, in.Stats()
 }
 
+// patience is how long a test waits for what is about to be: a time that only what never comes needs.
+const patience = time.Minute
+
 // until waits for something that is about to be true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("not within 10 s:", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
