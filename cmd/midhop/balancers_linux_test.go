@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/midhop/midhop/tracer"
 	"github.com/midhop/midhop/tracer/event"
@@ -83,7 +82,7 @@ func TestBalancersAreTold(t *testing.T) {
 	r := withPipe(t, cmd)
 	line, err := bufio.NewReaderSize(r, 1<<16).ReadSlice('\n')
 	r.Close()
-	ended(t, cmd, 10*time.Second)
+	ended(t, cmd, hang)
 	if err != nil {
 		t.Fatal(err)
 	}

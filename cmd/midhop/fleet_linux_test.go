@@ -189,7 +189,7 @@ func (f *fleetLab) ask(args ...string) string {
 	}
 	select {
 	case <-p.Done():
-	case <-time.After(30 * time.Second):
+	case <-time.After(hang):
 		f.t.Fatalf("%q does not end", args)
 	}
 	text, err := os.ReadFile(out.Name())
@@ -245,6 +245,9 @@ func (f *fleetLab) summary(events []event.Event) string {
 			fmt.Fprintf(&b, "lost %s %+v\n", e.Source, *body)
 		case *event.IncidentFinding:
 			fmt.Fprintf(&b, "%s %s %s %q %+v clients %+v\n", e.Time.Format(time.StampMilli), e.Type, body.Incident.ID, body.Incident.Title, body.Incident.Sockets, body.Incident.Clients)
+			for _, v := range body.Incident.Evidence {
+				fmt.Fprintf(&b, "    %s\n", v.Text)
+			}
 		case *event.Gap:
 			fmt.Fprintf(&b, "%s gap %+v\n", e.Time.Format(time.StampMilli), *body)
 		}
@@ -288,11 +291,11 @@ func TestFleetNamesTheDeadNode(t *testing.T) {
 	o.Connections, o.Duration = 100, 10*time.Minute
 	f := startFleet(t, o)
 	f.startHub()
-	f.await("all agents heard", 20*time.Second, heardAll(f.cluster.Up(), "agent/node-a", "agent/node-b", "agent/node-c"))
+	f.await("all agents heard", hang, heardAll(f.cluster.Up(), "agent/node-a", "agent/node-b", "agent/node-c"))
 	f.killHub()
 	f.startHub()
-	f.await("all agents heard by the second hub", 20*time.Second, heardAll(time.Now(), "agent/node-a", "agent/node-b", "agent/node-c"))
-	f.await("sockets known", 20*time.Second, func(events []event.Event) bool {
+	f.await("all agents heard by the second hub", hang, heardAll(time.Now(), "agent/node-a", "agent/node-b", "agent/node-c"))
+	f.await("sockets known", hang, func(events []event.Event) bool {
 		n := 0
 		for _, e := range events {
 			if b, ok := e.Body.(*event.Sockets); ok {
@@ -320,7 +323,7 @@ func TestFleetNamesTheDeadNode(t *testing.T) {
 
 	f.killHub()
 	f.startHub()
-	f.await("the third hub has the incident", 30*time.Second, func(events []event.Event) bool {
+	f.await("the third hub has the incident", hang, func(events []event.Event) bool {
 		again, ids := lastIncident(events)
 		return len(ids) == 1 && ids[0] == named.ID && again.Clients.Total >= named.Clients.Total
 	})
@@ -333,8 +336,8 @@ func TestFleetNamesTheDeadNode(t *testing.T) {
 	if err := f.cluster.CutHub(false); err != nil {
 		t.Fatal(err)
 	}
-	f.await("the living agents are back", 40*time.Second, heardAll(healed, "agent/node-b", "agent/node-c"))
-	f.await("its verdict stands", 40*time.Second, func(events []event.Event) bool {
+	f.await("the living agents are back", hang, heardAll(healed, "agent/node-b", "agent/node-c"))
+	f.await("its verdict stands", hang, func(events []event.Event) bool {
 		return events[len(events)-1].Time.After(healed.Add(14 * time.Second))
 	})
 
@@ -421,14 +424,14 @@ func TestFleetAsks(t *testing.T) {
 	f := startFleet(t, o)
 	f.hubArgv = append(f.hubArgv, "--ask")
 	f.startHub()
-	f.await("both agents heard", 60*time.Second, heardAll(f.cluster.Up(), "agent/node-b", "agent/node-c"))
-	f.await("sockets known", 20*time.Second, func(events []event.Event) bool {
+	f.await("both agents heard", hang, heardAll(f.cluster.Up(), "agent/node-b", "agent/node-c"))
+	f.await("sockets known", hang, func(events []event.Event) bool {
 		return slices.ContainsFunc(events, func(e event.Event) bool { return e.Type == event.PathSockets })
 	})
 	if _, err := f.cluster.Fault(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	f.await("proof by silence", 30*time.Second, func(events []event.Event) bool {
+	f.await("proof by silence", hang, func(events []event.Event) bool {
 		last, ids := lastIncident(events)
 		return len(ids) == 1 && last.Rule == "node-gone" && last.Culprit.Name == "node-a" && last.Culprit.Sure == event.Proved
 	})
@@ -460,12 +463,12 @@ func TestFleetJudgesTheLivingToo(t *testing.T) {
 			o.Scenario, o.Connections, o.Duration = scenario, 100, 10*time.Minute
 			f := startFleet(t, o)
 			f.startHub()
-			f.await("all agents heard", 60*time.Second, heardAll(f.cluster.Up(), "agent/node-a", "agent/node-b", "agent/node-c"))
+			f.await("all agents heard", hang, heardAll(f.cluster.Up(), "agent/node-a", "agent/node-b", "agent/node-c"))
 			if _, err := f.cluster.Fault(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			want := f.cluster.Expected()[0]
-			f.await("a verdict", 60*time.Second, func(events []event.Event) bool {
+			f.await("a verdict", hang, func(events []event.Event) bool {
 				last, _ := lastIncident(events)
 				return last.Rule == want.Rule && string(last.Culprit.Kind) == want.Kind && last.Culprit.Name == want.Name
 			})

@@ -187,7 +187,7 @@ func newPluginWorld(t *testing.T) *pluginWorld {
 			}
 		}
 	}()
-	for deadline := time.Now().Add(30 * time.Second); p.Stats().Facts.Acked == 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(hang); p.Stats().Facts.Acked == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the hub takes no facts")
 		}
@@ -284,7 +284,7 @@ func (w *pluginWorld) outlivesACut() {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(hang, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, event.MaxLine)

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/fleet"
@@ -80,7 +79,7 @@ func TestRefusedReaders(t *testing.T) {
 	d.reads.Store(true)
 	at, stop := serve(t, "127.0.0.1:0", filepath.Join(dir, "streams"), d)
 	start := func(token string, args ...string) (*exec.Cmd, *bytes.Buffer, func() int) {
-		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), hang)
 		t.Cleanup(cancel)
 		cmd := exec.CommandContext(ctx, binary, append(args, "--hub", "nats://"+at, "--hub-token", token)...)
 		text := &bytes.Buffer{}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 		pluginName: func() { os.Exit(run(pluginName, os.Args[1:])) },
 	})
 }
+
+// hang is how long a test waits for what is to come before it calls it missing: a time that only what never comes needs, and no
+// machine that has too much to do.
+const hang = 3 * time.Minute
 
 // partVariable is set in processes that play a part in a test of another, and need no program.
 const partVariable = "MIDHOP_TEST_PART"

@@ -40,7 +40,7 @@ func TestProbeWithARealAgent(t *testing.T) {
 			return err
 		}
 		go func() { _, _ = io.Copy(stdin, in); _ = stdin.Close() }()
-		late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+		late := time.AfterFunc(hang, func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
 		err = cmd.Wait()
 		ended <- err

@@ -118,7 +118,7 @@ func (p *probing) until(parts ...string) {
 	p.t.Helper()
 	lines := bufio.NewScanner(p.out)
 	lines.Buffer(nil, event.MaxLine)
-	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(hang, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	var last string
 lines:
@@ -307,7 +307,7 @@ func TestAttached(t *testing.T) {
 	_ = w.Close()
 	select {
 	case <-ctx.Done():
-	case <-time.After(30 * time.Second):
+	case <-time.After(hang):
 		t.Error("it outlives its input")
 	}
 	if _, err := attached(t.Context(), strings.NewReader("")); !errors.Is(err, errStopped) {

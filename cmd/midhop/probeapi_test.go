@@ -84,7 +84,7 @@ func (a *probeAPI) kubeconfig() string {
 // wait returns when is, which reads the server's state, holds.
 func (a *probeAPI) wait(what string, is func() bool) {
 	a.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(hang)
 	for {
 		a.mu.Lock()
 		ok, changed := is(), a.changed

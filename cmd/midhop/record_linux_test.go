@@ -102,14 +102,14 @@ func TestRecordRotatesAndStops(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a fourth file", 30*time.Second, func() bool {
+	until(t, "a fourth file", hang, func() bool {
 		_, err := os.Stat(filepath.Join(dir, "rec.3.jsonl"))
 		return err == nil
 	})
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := ended(t, cmd, 20*time.Second); code != exitOK {
+	if code := ended(t, cmd, hang); code != exitOK {
 		t.Errorf("exit %d: %s", code, &stderr)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -154,12 +154,12 @@ func TestNothingIsLostBetweenFiles(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a third file", 30*time.Second, func() bool {
+	until(t, "a third file", hang, func() bool {
 		_, err := os.Stat(filepath.Join(dir, "rec.2.jsonl.zst"))
 		return err == nil
 	})
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	if code := ended(t, cmd, 20*time.Second); code != exitOK {
+	if code := ended(t, cmd, hang); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
 	var origin string
@@ -232,12 +232,12 @@ read line; rm "$1/ballast"; read line; kill -INT $!; wait $!; code=$?; cat "$1/r
 	}
 	select {
 	case <-told:
-	case <-time.After(30 * time.Second):
+	case <-time.After(hang):
 		t.Error("a full disk is not told")
 	}
 	fmt.Fprintln(stdin, "make room")
 	file := filepath.Join("/proc", strings.TrimSpace(pid), "root", dir, "rec.jsonl")
-	until(t, "a stream.lost line", 20*time.Second, func() bool {
+	until(t, "a stream.lost line", hang, func() bool {
 		data, err := os.ReadFile(file)
 		return err == nil && bytes.Contains(data, []byte(`"stage":"file"`))
 	})
@@ -246,7 +246,7 @@ read line; rm "$1/ballast"; read line; kill -INT $!; wait $!; code=$?; cat "$1/r
 	if err != nil {
 		t.Error(err)
 	}
-	code := ended(t, cmd, 20*time.Second)
+	code := ended(t, cmd, hang)
 	text := <-said
 	if code != exitOK {
 		t.Errorf("exit %d: %s", code, text)
@@ -285,7 +285,7 @@ func TestWatchAndAReaderThatLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if code := ended(t, cmd, 20*time.Second); code != exitOK || stderr.Len() > 0 {
+	if code := ended(t, cmd, hang); code != exitOK || stderr.Len() > 0 {
 		t.Errorf("exit %d, stderr %q", code, &stderr)
 	}
 }

@@ -207,7 +207,7 @@ func (d *dialledAgain) await(t *testing.T, n int) {
 	t.Helper()
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.After(3 * time.Minute); ; {
+	for deadline := time.After(hang); ; {
 		d.mu.Lock()
 		got := d.n
 		d.mu.Unlock()

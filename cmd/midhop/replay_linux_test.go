@@ -76,7 +76,7 @@ func TestAReaderThatLeaves(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Close()
-		if code := ended(t, cmd, 10*time.Second); code != exitOK || stderr.Len() > 0 {
+		if code := ended(t, cmd, hang); code != exitOK || stderr.Len() > 0 {
 			t.Errorf("%v: exit %d, stderr %q", output, code, &stderr)
 		}
 	}
@@ -96,7 +96,7 @@ func TestAGateKeepsItsCode(t *testing.T) {
 	} {
 		cmd := self(t, c.args...)
 		withPipe(t, cmd).Close()
-		if code := ended(t, cmd, 10*time.Second); code != c.code {
+		if code := ended(t, cmd, hang); code != c.code {
 			t.Errorf("%v: exit %d, want %d", c.args, code, c.code)
 		}
 	}
@@ -114,7 +114,7 @@ func TestAReplayWaitsForItsReader(t *testing.T) {
 	r := withPipe(t, cmd)
 	awaitFull(t, r)
 	lines := readSeq(t, r)
-	if code := ended(t, cmd, 10*time.Second); code != exitOK {
+	if code := ended(t, cmd, hang); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
 	if lines != want {
@@ -125,7 +125,7 @@ func TestAReplayWaitsForItsReader(t *testing.T) {
 // awaitFull waits until a pipe holds as much as it can.
 func awaitFull(t *testing.T, r *os.File) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(hang)
 	for {
 		held, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
 		if err != nil {
@@ -173,7 +173,7 @@ func TestInterruptsAReplay(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := ended(t, cmd, 10*time.Second); code != exitInterrupted {
+	if code := ended(t, cmd, hang); code != exitInterrupted {
 		t.Errorf("exit %d, want %d", code, exitInterrupted)
 	}
 }
@@ -222,11 +222,11 @@ func TestALivePipeIsShownAtItsOwnPace(t *testing.T) {
 		if in := e.Body.(*event.IncidentFinding).Incident; in.Culprit.Name != "node-a" {
 			t.Errorf("%s is blamed", in.Culprit.Name)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(hang):
 		t.Error("the incident is not told while the pipe stands")
 	}
 	stdin.Close()
-	if code := ended(t, cmd, 10*time.Second); code != exitOK {
+	if code := ended(t, cmd, hang); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
 }
