@@ -19,7 +19,7 @@ const (
 	evidenceTick = 10 * time.Millisecond
 	bulkTick     = 20 * time.Millisecond
 	awake        = 1100 * time.Millisecond
-	idleTick     = 500 * time.Millisecond
+	idleTick     = 2 * time.Second
 )
 
 // batchMax is how many records are handed over before a flush is asked for though more are waiting.

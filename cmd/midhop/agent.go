@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
@@ -20,9 +21,13 @@ import (
 // agentDelay is how long a line may wait for company: less than a person or a rule notices.
 const agentDelay = 10 * time.Millisecond
 
-// agentBudget is the share of a core, in percent, that an agent's census may use where nothing else is said: what else it
-// does beside healthy sockets takes 0.3 to 0.4, and all of it is to stay near 0.6.
-const agentBudget = 0.25
+// The share of a core, in percent, that an agent's census may use where nothing else is said. What else an agent does beside
+// healthy sockets takes about 0.3. Where the kernel tells of unanswered probes itself, a look in good times only finds out
+// which sockets there are.
+const (
+	agentBudget      = 0.25
+	agentBudgetProbe = 0.1
+)
 
 // onOneProcessor lets the program's own code run on one processor at a time, unless the environment says otherwise. An
 // agent's node has other work to do; what is to be told in a storm fits on one; and with a single one no thread looks for
@@ -72,6 +77,17 @@ type agentOptions struct {
 	output  string
 	kube    kubeOptions
 	wait    bool // see attached
+	// budgetSaid: the budget is the operator's, and not the default.
+	budgetSaid bool
+}
+
+// budgets are the shares of a core for the census: in general, and where unanswered probes are events.
+func (o *agentOptions) budgets() (census, probed float64) {
+	census, probed = o.local.budget/100, agentBudgetProbe/100
+	if o.budgetSaid {
+		probed = census
+	}
+	return census, probed
 }
 
 // newAgent is the part of midhop that runs on a node: it sees and tells, and judges nothing.
@@ -93,6 +109,7 @@ seen by themselves, and their entries are told while some of these are in troubl
 			if _, err := opts.local.check(); err != nil {
 				return err
 			}
+			opts.budgetSaid = cmd.Flags().Changed("census-budget")
 			if opts.hub.url == hubInCluster {
 				return usagef("--hub %s is for readers: an agent is told its hub's URL", hubInCluster)
 			}
@@ -101,7 +118,7 @@ seen by themselves, and their entries are told while some of these are in troubl
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.local.node, "node", "", "`name` of this node (default: its host name)")
-	f.Float64Var(&opts.local.budget, "census-budget", agentBudget, "`percent` of a core that the census of sockets may use")
+	f.Float64Var(&opts.local.budget, "census-budget", agentBudget, fmt.Sprintf("`percent` of a core that the census of sockets may use; %g by default where the kernel tells of unanswered probes itself", agentBudgetProbe))
 	f.BoolVarP(&opts.local.verbose, "verbose", "v", false, "log what happens inside to stderr")
 	f.StringVarP(&opts.output, "output", "o", "jsonl", "jsonl; without --hub")
 	f.StringVar(&opts.metrics, "metrics", agentMetrics, metricsHelp+"; with --hub")
@@ -122,7 +139,8 @@ func runAgent(ctx context.Context, o agentOptions) error {
 			return err
 		}
 	}
-	agent, stop, err := newLocalAgent(fleet.ThisHost(o.local.node), localFacts{budget: o.local.budget / 100, ownOnly: true, log: o.local.log()})
+	census, probed := o.budgets()
+	agent, stop, err := newLocalAgent(fleet.ThisHost(o.local.node), localFacts{budget: census, budgetProbed: probed, ownOnly: true, log: o.local.log()})
 	if err != nil {
 		return err
 	}

@@ -17,9 +17,11 @@ import (
 
 // localFacts says how this machine is to be watched.
 type localFacts struct {
-	budget  float64     // share of a core for the census
-	ownOnly bool        // keep kernel events of network namespaces that the own census knows, and no others
-	blindOK func(error) // called where no probe can be loaded, with the reason: sock_diag has to do; nil: that is an error
+	budget float64 // share of a core for the census
+	// budgetProbed is the share where the kernel tells of unanswered probes itself; the same if zero.
+	budgetProbed float64
+	ownOnly      bool        // keep kernel events of network namespaces that the own census knows, and no others
+	blindOK      func(error) // called where no probe can be loaded, with the reason: sock_diag has to do; nil: that is an error
 	// patience is how long the self-test of the probes may take, [bpf.QuickSelfTest] if zero.
 	patience time.Duration
 	served   func(event.Probe) // told every fact as soon as it is settled how it is served; nil: nobody
@@ -52,6 +54,9 @@ func newLocalAgent(host event.Host, o localFacts) (*fleet.Agent, func(), error) 
 		o.patience = bpf.QuickSelfTest
 	}
 	report = probes.SelfTest(context.Background(), o.patience, report)
+	if o.budgetProbed > 0 && report.Fact(bpf.FactProbe).Rung != "" {
+		o.budget = o.budgetProbed
+	}
 	census := sockets.New(probes, sockets.Options{Budget: o.budget, Log: o.log})
 	nat := report.Fact(bpf.FactNAT).Rung
 	opts := kernel.Options{Suspect: census.Suspect, Node: host.Node, NATRung: nat, Log: o.log}

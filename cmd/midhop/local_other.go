@@ -12,12 +12,12 @@ import (
 )
 
 type localFacts struct {
-	budget   float64
-	ownOnly  bool
-	blindOK  func(error)
-	served   func(event.Probe)
-	patience time.Duration
-	log      *slog.Logger
+	budget, budgetProbed float64
+	ownOnly              bool
+	blindOK              func(error)
+	served               func(event.Probe)
+	patience             time.Duration
+	log                  *slog.Logger
 }
 
 // newLocalAgent refuses: the facts come from a Linux kernel.

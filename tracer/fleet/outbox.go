@@ -100,6 +100,10 @@ func (o *outbox) append(e *event.Event) {
 		o.poke()
 	}
 	o.open.count++
+	if e.Type == event.StreamHeartbeat { // its absence is evidence, so it does not wait for company; what is there goes with it
+		o.opened = time.Time{}
+		o.poke()
+	}
 	if len(o.lines) >= maxBatch {
 		o.seal("")
 	}

@@ -446,3 +446,19 @@ func TestLossesAreTold(t *testing.T) {
 		})
 	})
 }
+
+// TestHeartbeatGoesAtOnce: what else waits for company goes with it.
+func TestHeartbeatGoesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.newHub(nobody{})
+	p := startPublisher(t, w.mustDial("node-a", "secret-a"), PublishOptions{Node: "node-a", Delay: time.Hour})
+	lost := event.Event{Type: event.StreamLost, Time: time.Now().UTC(), Source: "agent/node-a", ID: event.ID{Origin: "agent/node-a-1", N: 1},
+		Body: &event.Lost{Stage: "ring", Count: 1, Since: time.Now()}}
+	p.Write([]event.Event{lost})
+	if s := p.Stats().Facts; s.Waiting != 1 {
+		t.Fatalf("%+v", s)
+	}
+	p.Write([]event.Event{{Type: event.StreamHeartbeat, Time: time.Now().UTC(), Source: "agent/node-a", ID: event.ID{Origin: "agent/node-a-1", N: 2},
+		Body: &event.Heartbeat{Every: event.Known(event.Seconds(time.Second))}}})
+	until(t, "acknowledged", func() bool { return p.Stats().Facts.Acked == 2 })
+}
