@@ -63,6 +63,7 @@ func (m *Model) applyTCP(ev *event.Event, b *event.TCPFact, src uint32, t int64)
 	case ev.Type == event.TCPError: // before the progress, which may tell the state after the end
 		m.fail(id, b.Errno, t)
 	case ev.Type == event.TCPReset && b.Reset != nil && b.Reset.By == "peer":
+		m.hear(id, &b.TCP, t) // before the end: how long it had been silent by then is known from this fact alone
 		m.finishReset(id, ev, t)
 	case ev.Type == event.TCPClosed:
 		m.closed(id, b.How, t)
@@ -96,20 +97,26 @@ func (m *Model) setLimits(id uint32, l *event.Limits) {
 	m.cells.At(r.cell).limits = n
 }
 
+// hear folds when a socket received something last. Of a healthy one no fact tells that for as long as it is well.
+func (m *Model) hear(id uint32, p *event.Progress, t int64) {
+	r := m.socks.At(id)
+	at := t - int64(p.ReceivedAge.V)
+	if !p.ReceivedAge.OK || at <= r.received {
+		return
+	}
+	if r.status != healthy {
+		h := m.behind(m.cells.At(r.cell))
+		h.revived = max(h.revived, at)
+	}
+	r.received = at
+	m.heardThrough(m.cells.At(r.cell).peer, at)
+	m.rescue(id, at)
+}
+
 // progress folds what the kernel knew of a socket's exchange at t.
 func (m *Model) progress(id uint32, ev *event.Event, p *event.Progress, t int64) {
+	m.hear(id, p, t)
 	r := m.socks.At(id)
-	if p.ReceivedAge.OK {
-		if at := t - int64(p.ReceivedAge.V); at > r.received {
-			if r.status != healthy {
-				h := m.behind(m.cells.At(r.cell))
-				h.revived = max(h.revived, at)
-			}
-			r.received = at
-			m.heardThrough(m.cells.At(r.cell).peer, at)
-			m.rescue(id, at)
-		}
-	}
 	if t < r.seen {
 		return // an older look than the one that is known
 	}

@@ -33,3 +33,44 @@ func TestRefusalsAreBounded(t *testing.T) {
 		t.Errorf("%d sockets were made of them", n)
 	}
 }
+
+// A connection that talks is told when it is met, and then not again before something happens to it. How long it had been silent
+// when its node refused it is what the reset itself says, whichever of the two ends tells first.
+func TestRefusedInMidTalk(t *testing.T) {
+	received := func(f *facts) {
+		f.tcp("agent/node-b", event.TCPReset, 1, pod, peerA, event.TCPFact{Reset: &event.Reset{By: "peer"}, TCP: event.Progress{ReceivedAge: age(50 * time.Millisecond)}})
+	}
+	sent := func(f *facts) {
+		f.tcp("agent/node-a", event.TCPReset, 0, peerA, pod, event.TCPFact{Reset: &event.Reset{By: "nobody's"}})
+	}
+	for name, ends := range map[string][]func(*facts){"the pod's first": {received, sent}, "the node's first": {sent, received}} {
+		t.Run(name, func(t *testing.T) {
+			f := cluster()
+			f.seen("agent/node-b", event.SocketSeen, event.RoleAccepted, 1, pod, peerA, event.Progress{ReceivedAge: age(0)})
+			since := InstantOf(f.t)
+			f.t = f.t.Add(time.Minute)
+			for _, tell := range ends {
+				tell(f)
+			}
+			forgot := f.Forgot("node-a")
+			if len(forgot) != 1 || forgot[0].Why != LossRefused || forgot[0].Least <= 0 || forgot[0].Least > time.Second {
+				t.Errorf("node-a forgot %+v, want one connection that was refused after 50 ms of silence", forgot)
+			}
+			h, ok := f.Hop(HopKey{Kind: KindNode, Name: "node-a"})
+			if !ok {
+				t.Fatal("the hop is forgotten")
+			}
+			n := 0
+			f.EachEnded(&h, since, func(e Ended) bool {
+				n++
+				if silent := time.Duration(e.At - e.Received); e.Kind != EndReset || silent < 0 || silent > time.Second {
+					t.Errorf("it ended by %v after %v of silence", e.Kind, silent)
+				}
+				return true
+			})
+			if n != 1 {
+				t.Errorf("%d connections ended", n)
+			}
+		})
+	}
+}
