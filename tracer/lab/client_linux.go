@@ -180,6 +180,11 @@ func (w *workload) callAgain(ctx context.Context, g group) *conversation {
 func (w *workload) detour(g group) group {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.pickWay(g)
+}
+
+// pickWay is detour; the workload is locked.
+func (w *workload) pickWay(g group) group {
 	if len(g.Ways) == 0 || !slices.Contains(w.avoid, g.Entry) {
 		return g
 	}
@@ -190,6 +195,38 @@ func (w *workload) detour(g group) group {
 		}
 	}
 	return g
+}
+
+// admit picks the way of somebody who comes and goes, whose end is to be told to gone; ok is false where nobody comes any more.
+func (w *workload) admit(g group) (way group, gone func(), ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.leaving {
+		return g, nil, false
+	}
+	g = w.pickWay(g)
+	there := w.guests[g.Entry]
+	if there == nil {
+		there = new(sync.WaitGroup)
+		w.guests[g.Entry] = there
+	}
+	there.Add(1)
+	return g, there.Done, true
+}
+
+// seeOff waits until all have gone that come and go by a node by which no more come, or by any where nobody comes any more.
+func (w *workload) seeOff(of func(entry int) bool) {
+	w.mu.Lock()
+	var there []*sync.WaitGroup
+	for entry, g := range w.guests {
+		if of(entry) {
+			there = append(there, g)
+		}
+	}
+	w.mu.Unlock()
+	for _, g := range there {
+		g.Wait()
+	}
 }
 
 // leave ends connections, each at a moment of its own within the given time, as both sides agree. It returns when none
@@ -214,6 +251,7 @@ func (w *workload) quit(ctx context.Context, within time.Duration) {
 	w.leaving = true
 	w.mu.Unlock()
 	w.leave(ctx, func(*conversation) bool { return true }, within)
+	w.seeOff(func(int) bool { return true })
 }
 
 func (w *workload) isLeaving() bool {
@@ -273,11 +311,12 @@ func (w *workload) churning(ctx context.Context) {
 			continue
 		case <-t.C:
 		}
-		if w.isLeaving() {
+		g, gone, ok := w.admit(s.Groups[i%len(s.Groups)])
+		if !ok {
 			return
 		}
-		g := w.detour(s.Groups[i%len(s.Groups)])
 		go func() {
+			defer gone()
 			making, cancel := context.WithTimeout(ctx, newcomers)
 			defer cancel()
 			c, err := w.call(making, g)

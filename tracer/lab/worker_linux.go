@@ -87,6 +87,7 @@ func (w *workload) obey(ctx context.Context, o order, r *report) error {
 	}
 	if o.Leave != nil {
 		w.leave(ctx, func(c *conversation) bool { return c.group.Entry == o.Leave.Entry }, o.Leave.Within)
+		w.seeOff(func(entry int) bool { return entry == o.Leave.Entry })
 	}
 	if o.Quit > 0 {
 		w.quit(ctx, o.Quit)

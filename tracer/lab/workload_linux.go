@@ -64,9 +64,10 @@ type workload struct {
 	new     map[int]DialTally
 	http    HTTPTally
 	missing int
-	ports   map[uint16]int // how many local ports were given out, by the low end of their range
-	avoid   []int          // nodes by which no new connection enters
-	leaving bool           // makes no connection any more
+	ports   map[uint16]int          // how many local ports were given out, by the low end of their range
+	avoid   []int                   // nodes by which no new connection enters
+	leaving bool                    // makes no connection any more
+	guests  map[int]*sync.WaitGroup // those who come and go, by the node they enter by
 
 	churns sync.Once
 	churn  chan churnSpec // the newest order
@@ -84,7 +85,7 @@ type conversation struct {
 func newWorkload() *workload {
 	return &workload{
 		talking: make(chan struct{}), open: map[*conversation]bool{}, ended: map[string]int{}, new: map[int]DialTally{},
-		ports: map[uint16]int{}, churn: make(chan churnSpec, 1),
+		ports: map[uint16]int{}, churn: make(chan churnSpec, 1), guests: map[int]*sync.WaitGroup{},
 	}
 }
 
