@@ -163,7 +163,7 @@ func TestEveryKeyOfTheHelp(t *testing.T) {
 // waitForSurvey waits until the whole recording was looked through.
 func (r *replayed) waitForSurvey() {
 	r.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(hang)
 	for r.player.Play().Surveyed < 1 {
 		if time.Now().After(deadline) {
 			r.t.Fatal("the survey does not end")
@@ -486,7 +486,7 @@ func (r *replayed) stands(at time.Time) {
 // arrives waits until the recording has come to a moment that is as wanted.
 func (r *replayed) arrives(ok func(before, now time.Time) bool, before time.Time) {
 	r.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(hang)
 	for {
 		p := r.player.Play()
 		if p.Seeking.IsZero() && ok(before, p.At) {

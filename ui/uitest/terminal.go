@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a drawing is waited for.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // View is a View whose snapshot a test sets. It knows the sockets in trouble and no others.
 type View struct {

@@ -91,7 +91,7 @@ func TestDiagAgreesWithCensus(t *testing.T) {
 		// What was on its way is acknowledged, or sent again, before nothing moves any more; and between two looks a closed
 		// window may have been asked after.
 		var differ []string
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 			byDiag := diagRows(t)
 			if full := byDiag[cookieOf(t, dialled[1])].Sock; full.Unacked > 0 || full.SndWnd > 0 || full.Unsent == 0 {
 				differ = []string{fmt.Sprintf("something still moves: %+v", full)}
