@@ -158,5 +158,6 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// answerWait bounds how long a host may take to answer; a loaded machine needs seconds for an exec.
-const answerWait = 20 * time.Second
+// answerWait bounds how long a host may take to answer: it tells one that hangs from a machine that has too much to do, on which
+// making a network namespace alone has taken most of a minute.
+const answerWait = 2 * time.Minute

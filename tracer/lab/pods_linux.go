@@ -46,8 +46,8 @@ func (c *Cluster) startPod(pod podPlan, index int, o order) (*worker, error) {
 	return w, err
 }
 
-// orderWait bounds how long a worker may take over anything but connecting.
-const orderWait = 20 * time.Second
+// orderWait bounds how long a worker may take over anything but connecting; see answerWait.
+const orderWait = 2 * time.Minute
 
 // endpoints returns the pods that the service leads to.
 func (c *Cluster) endpoints() []podPlan {
