@@ -237,11 +237,15 @@ func TestTheClockIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	p := startPublisher(t, w.mustDial("node-a", "secret-a"), PublishOptions{Node: "node-a"})
-	until(t, "measured", func() bool { return p.Stats().Offset.OK })
-	if off := p.Stats().Offset.V.Duration(); off.Abs() > 50*time.Millisecond {
-		t.Errorf("this machine is %v off itself", off)
+	var off time.Duration
+	for range 5 { // a question that waited long for a processor is answered less exactly
+		p := startPublisher(t, w.mustDial("node-a", "secret-a"), PublishOptions{Node: "node-a"})
+		until(t, "measured", func() bool { return p.Stats().Offset.OK })
+		if off = p.Stats().Offset.V.Duration(); off.Abs() <= 50*time.Millisecond {
+			return
+		}
 	}
+	t.Errorf("this machine is %v off itself, and no better measured five times", off)
 }
 
 // TestOnlyWhatCrossesLeaves gives an agent connections with an end on its node and such with none.
