@@ -97,7 +97,7 @@ func (s *splitter) finish(cutOff bool, p *piece) {
 type losses struct {
 	count uint64
 	since time.Time // the clock at the first of them; zero before any line could be read
-	clock time.Time // the largest time seen
+	clock time.Time // of the newest line, which a clock that was set back leaves behind the largest
 	told  time.Time
 }
 
@@ -110,10 +110,8 @@ func (l *losses) add() {
 
 // due takes the time of the line that was read, and returns what is to be told after it.
 func (l *losses) due(t time.Time) *event.Event {
-	if t.After(l.clock) {
-		l.clock = t
-	}
-	if l.count == 0 || l.clock.Sub(l.told) < time.Second {
+	l.clock = t
+	if l.count == 0 || l.clock.Sub(l.told).Abs() < time.Second {
 		return nil
 	}
 	return l.tell()

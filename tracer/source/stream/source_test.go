@@ -158,6 +158,25 @@ func TestBadLines(t *testing.T) {
 	}
 }
 
+// TestLossAfterAStep: when the clock of who writes was set back, what is lost after that is told then, and of that time.
+func TestLossAfterAStep(t *testing.T) {
+	const before = `{"v":1,"type":"stream.synced","time":"2026-11-23T11:27:04Z","source":"s","fact":"nat"}` + "\n"
+	const after = `{"v":1,"type":"stream.synced","time":"2026-11-23T10:27:05Z","source":"s","fact":"nat"}` + "\n"
+	res := run(t, strings.NewReader(before+"x\n"+before+after+"x\n"+after+after), Options{})
+	var told []string
+	for _, e := range res.facts {
+		if e.Type == event.StreamLost {
+			told = append(told, e.Time.Format(time.TimeOnly))
+		}
+	}
+	if want := []string{"11:27:04", "10:27:05"}; !reflect.DeepEqual(told, want) {
+		t.Errorf("told at %v, want %v", told, want)
+	}
+	if last := res.facts[len(res.facts)-1]; last.Type == event.StreamLost {
+		t.Error("told at the end only")
+	}
+}
+
 func TestCutOffZstd(t *testing.T) {
 	var data []byte
 	for range 200 {
