@@ -159,7 +159,11 @@ func runAgent(ctx context.Context, o agentOptions) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	out := jsonl.New(os.Stdout, jsonl.Options{Delay: agentDelay})
+	even := fleet.NewEven()
 	err = agent.Run(ctx, func(batch []event.Event) {
+		if o.wait { // who reads is on another machine; on this one its own clock was set too, and it takes that out
+			even.Take(batch)
+		}
 		if err := out.Write(batch); err != nil {
 			cancel(err)
 		}

@@ -77,3 +77,27 @@ func (s *steps) redate(batch []event.Event) {
 		batch[i].Time = best
 	}
 }
+
+// Even keeps the times of a machine's facts even for a reader on another machine that measures no clocks: when somebody sets the
+// machine's clock, they go on in the time that it began with. It is not safe for concurrent use.
+type Even struct {
+	steps *steps
+	by    time.Duration // to be added to what the clock shows
+}
+
+// NewEven begins with what the clock shows now.
+func NewEven() *Even {
+	return &Even{steps: newSteps(wallTime, passed)}
+}
+
+// Take puts the times of a batch right. As heartbeats come twice a second, it is also who notices that the clock was set.
+func (e *Even) Take(batch []event.Event) {
+	e.by -= e.steps.look()
+	e.steps.redate(batch)
+	for i := range batch {
+		batch[i].Time = batch[i].Time.Add(e.by)
+	}
+}
+
+// wallTime is what this machine's clock shows.
+func wallTime() time.Time { return time.Now().Round(0) }

@@ -88,6 +88,25 @@ func TestSetAgain(t *testing.T) {
 	}
 }
 
+// TestEven sets a clock several times: a reader on another machine sees none of it.
+func TestEven(t *testing.T) {
+	start := time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+	c := &setClock{now: start}
+	even := &Even{steps: newSteps(c.wall, c.since)}
+	for _, step := range []time.Duration{0, time.Hour, -2 * time.Hour, time.Hour, 300 * time.Millisecond, 50 * time.Millisecond} {
+		old := c.now.Add(400 * time.Millisecond) // by a probe's clock that does not know yet
+		c.pass(400 * time.Millisecond)
+		c.now = c.now.Add(step)
+		batch := []event.Event{{Time: c.now}, {Time: old}}
+		even.Take(batch)
+		for i, e := range batch {
+			if off := e.Time.Sub(start) - c.gone; off.Abs() >= clockNear {
+				t.Errorf("set by %v, fact %d is dated %v off", step, i, off)
+			}
+		}
+	}
+}
+
 // TestAClockThatIsSet publishes facts before and after this machine's clock is set: their times go on evenly by the hub's clock,
 // those too that are still dated as before, and the difference is measured anew at once.
 func TestAClockThatIsSet(t *testing.T) {

@@ -81,7 +81,7 @@ func NewPublisher(c *Conn, o PublishOptions) (*Publisher, error) {
 	}
 	p := &Publisher{
 		opts: o, clock: &offset{nc: c.nc, again: make(chan struct{}, 1)},
-		steps: newSteps(func() time.Time { return time.Now().Round(0) }, passed), cross: newCrossings(), own: newOwnNAT(), log: o.Log,
+		steps: newSteps(wallTime, passed), cross: newCrossings(), own: newOwnNAT(), log: o.Log,
 	}
 	origin := "agent/" + o.Node + "-" + bootStamp(time.Now())
 	box := func(subject, stage string, delay time.Duration) *outbox {
