@@ -53,6 +53,7 @@ test-fast: ## levels 1 to 5: no root, under a minute
 # What runs in every guest: packages with -pkg, static programs with -bin 'PATH ARGS'. VMFLAGS: -run, -deadline, -log; see .ci/vm.
 KERNELS ?= 5.10 6.1 6.12 6.18 newest
 VMJOBS  ?= -pkg ./bpf -pkg ./tracer/source/kernel -pkg ./tracer/source/sockets -pkg ./tracer/source/conntrack \
+           -pkg './cmd/midhop TestClockIsSet' \
            -bin 'bin/midhop lab node-gone --connections 50 -o jsonl'
 VMFLAGS ?=
 

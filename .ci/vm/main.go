@@ -27,7 +27,7 @@ func (w *words) Set(s string) error {
 	return nil
 }
 
-var errUsage = errors.New("usage: vm fetch KERNEL... | vm btf-arm64 FILE | vm run -kernel KERNEL [-pkg DIR]... [-bin 'PATH ARGS']...")
+var errUsage = errors.New("usage: vm fetch KERNEL... | vm btf-arm64 FILE | vm run -kernel KERNEL [-pkg 'DIR [TEST...]']... [-bin 'PATH ARGS']...")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,7 +62,7 @@ func command(ctx context.Context, args []string) error {
 		keep     = flags.String("log", "", "directory that keeps each guest's console and output")
 	)
 	flags.Var(&kernels, "kernel", "kernels to boot: "+strings.Join(kernelNames(), " "))
-	flags.Var(&pkgs, "pkg", "package whose tests run in the guest (repeatable)")
+	flags.Var(&pkgs, "pkg", "package whose tests run in the guest, and the names of those that do where not all do (repeatable)")
 	flags.Var(&bins, "bin", "static binary with its arguments, separated by blanks (repeatable)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err

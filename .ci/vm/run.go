@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -122,9 +124,15 @@ func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
 	var jobs []job
 	os.Setenv("CGO_ENABLED", "0") // the guest has no C library of the build's
 	for i, pkg := range p.pkgs {
+		pkg, pattern, err := chosen(pkg, p.run)
+		if err != nil {
+			return nil, err
+		}
+		if pattern == nothing {
+			continue
+		}
 		say("building the tests of %s", pkg)
 		binary := filepath.Join(work, fmt.Sprint(i)+".test")
-		pkg = filepath.Clean(pkg)
 		if _, err := output(ctx, root, "go", "test", "-c", "-ldflags=-s -w", "-o", binary, "./"+pkg); err != nil {
 			return nil, err
 		}
@@ -133,8 +141,8 @@ func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
 		}
 		// The test's own time limit comes first, because its report names the test that hangs.
 		args := []string{"-test.v=test2json", "-test.timeout=" + (p.deadline * 3 / 4).String()}
-		if p.run != "" {
-			args = append(args, "-test.run="+p.run)
+		if pattern != "" {
+			args = append(args, "-test.run="+pattern)
 		}
 		jobs = append(jobs, job{name: pkg, path: binary, args: args, tests: true, files: filepath.Join(root, pkg)})
 	}
@@ -150,6 +158,34 @@ func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
 		jobs = append(jobs, job{name: strings.Join(append([]string{filepath.Base(binary)}, words[1:]...), " "), path: binary, args: words[1:]})
 	}
 	return jobs, nil
+}
+
+// nothing stands for a pattern that no test would match.
+const nothing = "^$"
+
+// chosen reads what -pkg says, a directory and the tests to take from it, none for all, and gives the pattern by which the
+// tests' binary is told which; run is the pattern for all packages. Of tests that -pkg names, those count that run matches too.
+func chosen(text, run string) (pkg, pattern string, err error) {
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return "", "", errUsage
+	}
+	pkg, names := filepath.Clean(words[0]), words[1:]
+	if len(names) == 0 {
+		return pkg, run, nil
+	}
+	if run != "" {
+		top, _, _ := strings.Cut(run, "/") // what follows picks subtests
+		matches, err := regexp.Compile(top)
+		if err != nil {
+			return "", "", err
+		}
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !matches.MatchString(name) })
+	}
+	if len(names) == 0 {
+		return pkg, nothing, nil
+	}
+	return pkg, "^(" + strings.Join(names, "|") + ")$", nil
 }
 
 // repository gives the directory of the main module, at or above the working directory.
