@@ -27,6 +27,12 @@ type labRun struct {
 // runLabBinary runs the real program and validates every line against the schema that it prints itself.
 func runLabBinary(t *testing.T, args ...string) labRun {
 	t.Helper()
+	return runLabAnd(t, func(*event.Event) {}, args...)
+}
+
+// runLabAnd is runLabBinary that shows every line to meet as soon as it is written.
+func runLabAnd(t *testing.T, meet func(*event.Event), args ...string) labRun {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("the lab makes network namespaces: needs root")
 	}
@@ -52,16 +58,7 @@ func runLabBinary(t *testing.T, args ...string) labRun {
 		if err != nil {
 			t.Errorf("line %d: %v: %s", len(run.events)+1, err, lines.Text())
 		}
-		if want := uint64(len(run.events) + 1); e.Seq != want {
-			t.Errorf("line %d has seq %d", want, e.Seq)
-		}
-		var any any
-		if err := json.Unmarshal(lines.Bytes(), &any); err != nil {
-			t.Errorf("line %d: %v", len(run.events)+1, err)
-		}
-		if err := schema.Validate(any); err != nil {
-			t.Errorf("line %d is not what the schema says: %v\n%s", len(run.events)+1, err, lines.Text())
-		}
+		meet(&e)
 		run.events = append(run.events, e)
 		written = append(append(written, lines.Bytes()...), '\n')
 	}
@@ -72,6 +69,21 @@ func runLabBinary(t *testing.T, args ...string) labRun {
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
+	}
+	// Not while the lab runs: on a slow machine meet would be late.
+	number := 0
+	for line := range bytes.Lines(written) {
+		number++
+		if got := run.events[number-1].Seq; got != uint64(number) {
+			t.Errorf("line %d has seq %d", number, got)
+		}
+		var any any
+		if err := json.Unmarshal(line, &any); err != nil {
+			t.Errorf("line %d: %v", number, err)
+		}
+		if err := schema.Validate(any); err != nil {
+			t.Errorf("line %d is not what the schema says: %v\n%s", number, err, line)
+		}
 	}
 	provesItself(t, written)
 	run.stderr, run.code = stderr.String(), cmd.ProcessState.ExitCode()
