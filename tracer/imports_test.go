@@ -36,15 +36,16 @@ var table = map[string]rule{
 	"tracer/event/schemagen": {ours: []string{"tracer/event"}}, // a generator, in no binary
 	"tracer/filter":          {},
 	"tracer/compact":         {}, // tables without pointers
+	"tracer/tick":            {}, // timers that fire together
 	"tracer/model":           {ours: []string{"tracer/compact", "tracer/event"}},
 	"tracer/diagnose":        {ours: []string{"tracer/event", "tracer/model"}},
 	"tracer":                 {ours: []string{"tracer/event", "tracer/model", "tracer/diagnose"}, others: golangX},
 	// One room with two doors: the kernel's events are kept only for namespaces that the census knows.
-	"tracer/source/kernel": {ours: []string{"bpf", "tracer/event", "tracer/source/sockets"}, others: append([]string{"github.com/cilium/ebpf"}, golangX...),
+	"tracer/source/kernel": {ours: []string{"bpf", "tracer/event", "tracer/source/sockets", "tracer/tick"}, others: append([]string{"github.com/cilium/ebpf"}, golangX...),
 		tests: []string{"tracer/source/conntrack"}}, // nothing may be told twice where both tell of translations
 	"tracer/source/sockets": {ours: []string{"bpf", "tracer/compact", "tracer/event"}, others: append([]string{"github.com/cilium/ebpf"}, golangX...),
 		tests: []string{"tracer/model"}}, // deadlines against deaths
-	"tracer/source/conntrack": {ours: []string{"tracer/compact", "tracer/event"}, others: append([]string{"github.com/ti-mo/conntrack", "github.com/ti-mo/netfilter", "github.com/mdlayher/netlink"}, golangX...)},
+	"tracer/source/conntrack": {ours: []string{"tracer/compact", "tracer/event", "tracer/tick"}, others: append([]string{"github.com/ti-mo/conntrack", "github.com/ti-mo/netfilter", "github.com/mdlayher/netlink"}, golangX...)},
 	"tracer/source/kubenode":  {ours: []string{"tracer/event"}}, // what a Node object means, for the two that meet one
 	"tracer/source/kube":      {ours: []string{"tracer/event", "tracer/source/kubenode"}, others: append([]string{"k8s.io", "github.com/go-logr/logr"}, golangX...)},
 	"tracer/kubeaccess": {others: append([]string{"k8s.io", "sigs.k8s.io/yaml"}, golangX...), // what it starts is shown as YAML
@@ -56,7 +57,7 @@ var table = map[string]rule{
 	"tracer/report":             {ours: []string{"tracer/event", "tracer/model"}},
 	"tracer/redact":             {ours: []string{"tracer/event"}},
 	"tracer/export/...":         {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/klauspost/compress"}, golangX...)},
-	"tracer/fleet":              {ours: []string{"tracer/event"}, others: append([]string{"github.com/nats-io", "github.com/klauspost/compress"}, golangX...)},
+	"tracer/fleet":              {ours: []string{"tracer/event", "tracer/tick"}, others: append([]string{"github.com/nats-io", "github.com/klauspost/compress"}, golangX...)},
 	"tracer/relief":             {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, golangX...)},
 	"tracer/lab": {ours: []string{"tracer/event"}, others: append([]string{
 		"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables",

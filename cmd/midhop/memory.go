@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/midhop/midhop/tracer/tick"
 )
 
 // The collector's pace. Go's own is to run when as much has been allocated as lives, which takes rows without pointers twice
@@ -64,13 +66,14 @@ func (p *pace) step(r reading, now time.Time) (percent int, giveBack bool) {
 func paceCollector(ctx context.Context) {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/heap:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
 	p := pace{percent: 100, given: time.Now().Add(-returnEvery / 2)} // not in the middle of the start
-	tick := time.NewTicker(paceEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(tick.Next(paceEvery))
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
+		case now := <-timer.C:
+			timer.Reset(tick.Next(paceEvery))
 			metrics.Read(sample)
 			percent, giveBack := p.step(reading{
 				live: sample[0].Value.Uint64(), scanned: sample[1].Value.Uint64(), free: sample[2].Value.Uint64(), cycles: sample[3].Value.Uint64(),

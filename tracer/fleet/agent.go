@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/tick"
 )
 
 // HeartbeatInterval is how often an agent says that it is alive: a node's death is proved by the first heartbeat that is
@@ -93,8 +94,8 @@ func (a *Agent) beat(ctx context.Context, n *numberer, ended <-chan struct{}) er
 	if interval == 0 {
 		interval = HeartbeatInterval
 	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	timer := time.NewTimer(tick.Next(interval))
+	defer timer.Stop()
 	for left := len(a.Sources); ; {
 		select {
 		case <-ctx.Done():
@@ -103,7 +104,8 @@ func (a *Agent) beat(ctx context.Context, n *numberer, ended <-chan struct{}) er
 			if left--; left == 0 {
 				return errNoSource
 			}
-		case now := <-tick.C:
+		case now := <-timer.C:
+			timer.Reset(tick.Next(interval))
 			if a.again.Swap(false) {
 				a.introduce(n)
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/tick"
 )
 
 func (s *Source) run(ctx context.Context) error {
@@ -17,7 +18,8 @@ func (s *Source) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		now := time.Now()
 		if !now.Before(nextPoll) {
-			nextPoll = now.Add(s.opts.Poll)
+			next := tick.Next(s.opts.Poll)
+			nextPoll = time.Now().Add(next) // asked for after it, or it would come a little too soon, and twice
 			if err := s.poll(now); err != nil {
 				return err
 			}

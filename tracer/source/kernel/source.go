@@ -12,6 +12,7 @@ import (
 
 	"github.com/midhop/midhop/bpf"
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/tick"
 )
 
 // lossPause is how often the probes' counters of lost records are read, and so the most often that a loss is told.
@@ -197,8 +198,8 @@ func (s *Source) again(b []told) {
 
 // write hands batches on, holds what belongs to namespaces that are not known yet, and tells losses.
 func (s *Source) write(ctx context.Context, batches <-chan []told, losses []*loss, emit func([]event.Event)) error {
-	tick := time.NewTicker(lossPause)
-	defer tick.Stop()
+	timer := time.NewTimer(tick.Next(lossPause))
+	defer timer.Stop()
 	held := held{spaces: s.o.Namespaces}
 	for {
 		var out []event.Event
@@ -219,7 +220,8 @@ func (s *Source) write(ctx context.Context, batches <-chan []told, losses []*los
 			}
 			s.again(batch)
 		case <-recheck:
-		case now := <-tick.C:
+		case now := <-timer.C:
+			timer.Reset(tick.Next(lossPause))
 			for _, l := range losses {
 				if e, ok := l.tell(s.probes, now, s.o.Log); ok {
 					out = append(out, e)
