@@ -258,6 +258,17 @@ bench-fleet: ## a real hub under AGENTS (500) simulated agents for SCALETIME (60
 bench-agent: deps ## what an agent costs and weighs beside 100,000 healthy sockets, publishing to a hub (root)
 	unshare --pid --net --fork --mount-proc sh -c "ip link set lo up; exec $(GO) test ./cmd/midhop -run '^$$' -bench '^BenchmarkAgentWeight$$' -benchtime 1x -timeout 20m"
 
+# Where the kernel offers fentry, beside the same kernel with the census in its place: the ratio counts, for everything takes
+# SLOW times longer on emulated processors.
+SLOW ?= 15
+.PHONY: bench-agent-vm
+bench-agent-vm: build ## the same in a guest of kernel 6.12, with 20,000 sockets: fentry beside the census, about 12 minutes
+	CGO_ENABLED=0 $(GO) test -c -ldflags='-s -w' -o bin/midhop.test ./cmd/midhop
+	$(GO) build -C .ci/vm -o $(CURDIR)/bin/vm .
+	@mkdir -p bin/vm-agent
+	bin/vm run -kernel 6.12 -deadline 20m -log bin/vm-agent -bin 'bin/midhop.test -test.run ^$$ -test.bench ^BenchmarkAgentWeight$$ -test.benchtime 1x -test.timeout 0 -sockets 20000 -slow $(SLOW)'
+	@cat bin/vm-agent/*.out
+
 DEATHS ?= 20
 
 .PHONY: bench-fleet-name

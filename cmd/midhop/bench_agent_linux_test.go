@@ -1,12 +1,21 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+)
+
+// For guests whose processors are emulated: fewer sockets, and a budget of as many times as everything takes longer there, so
+// that the census has the same part in the whole.
+var (
+	agentSockets = flag.Int("sockets", 100_000, "`number` of connected sockets of BenchmarkAgentWeight")
+	agentSlow    = flag.Float64("slow", 1, "how many `times` longer everything takes here, for the budget of BenchmarkAgentWeight")
 )
 
 // BenchmarkAgentWeight is what `midhop agent` weighs and costs on a machine with 100,000 connected sockets, all of them healthy,
@@ -16,9 +25,8 @@ func BenchmarkAgentWeight(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root")
 	}
-	const sockets = 100_000
 	const each = 16_000 // files that one process may have open, where nobody has raised the limit
-	for left := sockets; left > 0; left -= each {
+	for left := *agentSockets; left > 0; left -= each {
 		holdPairs(b, min(left, each)/2)
 	}
 	for _, rungs := range []string{"", "probe=census"} {
@@ -52,7 +60,15 @@ func weighAgent(b *testing.B, rungs string) (w weight) {
 		return cmd.Process.Pid
 	}
 	start("", "hub", "--listen", hubAt, "--dir", filepath.Join(dir, "streams"), "--tokens", file("tokens", "agent this secret\n"), "--metrics", "")
-	pid := start("MIDHOP_RUNGS="+rungs, "agent", "--node", "this", "--hub", "nats://"+hubAt, "--hub-token", file("token", "secret"), "--metrics", agentAt)
+	argv := []string{"agent", "--node", "this", "--hub", "nats://" + hubAt, "--hub-token", file("token", "secret"), "--metrics", agentAt}
+	if *agentSlow != 1 {
+		budget := agentBudget
+		if rungs == "" {
+			budget = agentBudgetProbe // the kernels of guests have the probe
+		}
+		argv = append(argv, "--census-budget", fmt.Sprint(budget**agentSlow))
+	}
+	pid := start("MIDHOP_RUNGS="+rungs, argv...)
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.Fatal("no first look")
