@@ -348,11 +348,12 @@ func TestLabAsks(t *testing.T) {
 func TestLabNamesALaterDeath(t *testing.T) {
 	t.Parallel()
 	r := runLabBinary(t, "pmtu-gone", "-o", "jsonl")
-	for range 2 { // where too little was seen of the first fault before the second came, which only happens on a busy machine
-		if all := r.of(event.IncidentOpened); len(all) != 1 || all[0].Body.(*event.IncidentFinding).Incident.Rule != "node-gone" {
+	for range 2 { // where a busy machine made it another story
+		if why := r.noLaterDeath(t); why == "" {
 			break
+		} else {
+			t.Log(why + ": once more")
 		}
-		t.Log("the first fault was not named before the second: once more")
 		r = runLabBinary(t, "pmtu-gone", "-o", "jsonl")
 	}
 	at, fault := r.fault(t)
@@ -379,6 +380,19 @@ func TestLabNamesALaterDeath(t *testing.T) {
 	if r.code != exitOK {
 		t.Errorf("exit %d, want 0", r.code)
 	}
+}
+
+// noLaterDeath says why a run shows no node that dies after its fault was named, empty where it does: the fault was not named in
+// time, or the lab took so long to cut the node off, of which it warns, that its agent seems to have gone alone.
+func (r labRun) noLaterDeath(t *testing.T) (why string) {
+	t.Helper()
+	if all := r.of(event.IncidentOpened); len(all) == 1 && all[0].Body.(*event.IncidentFinding).Incident.Rule == "node-gone" {
+		return "the first fault was not named before the second"
+	}
+	if strings.Contains(r.stderr, "links went down late") {
+		return "the node's links went down late"
+	}
+	return ""
 }
 
 func TestLabNamesNobody(t *testing.T) {

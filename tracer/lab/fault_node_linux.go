@@ -66,12 +66,20 @@ func (c *Cluster) cutPower(k int) (time.Time, error) {
 	if h == nil {
 		return time.Time{}, fmt.Errorf("%s has no power already", c.plan.Nodes[k].Name)
 	}
+	stopped := time.Now()
 	h.freeze()
 	at, err := c.fabric.cut(c.fabricLink(nodeLink(k)))
+	if late := time.Since(stopped); late > lateCut {
+		c.log.Warn("a node's links went down late: its agent seems to have ended before it", "node", h.name, "after", late)
+	}
 	h.strike()
 	c.drains.Go(h.bury)
 	return at, err
 }
+
+// lateCut is how long after its processes the links of a node may go before that looks like something else than a power cut: an
+// agent beats once a second, and while a busy kernel takes links down they still carry what the node forwards.
+const lateCut = time.Second
 
 // natLost: the victim's conntrack table is emptied, its rules stay.
 func natLost(c *Cluster) (time.Time, error) {
