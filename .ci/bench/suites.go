@@ -172,8 +172,8 @@ func blame(ctx context.Context, r results) error {
 	full, incremental := 0.0, 0.0
 	for line := range strings.Lines(string(out)) {
 		if f := strings.Fields(line); len(f) > 6 && f[0] == "5000/1000000" { // the fault's name has several words
-			a, errA := strconv.ParseFloat(f[len(f)-3], 64)
-			b, errB := strconv.ParseFloat(f[len(f)-2], 64)
+			a, errA := strconv.ParseFloat(f[len(f)-4], 64)
+			b, errB := strconv.ParseFloat(f[len(f)-3], 64) // before the nanoseconds of a flow and the yardstick
 			if errA == nil && errB == nil {
 				full, incremental = max(full, a), max(incremental, b)
 			}

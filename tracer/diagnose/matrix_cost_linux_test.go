@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -40,9 +41,15 @@ func (y yardstick) walk(n int) time.Duration {
 	return threadTime() - start
 }
 
+// usually is what a cost would be on the usual machine, by the yardstick of the same moment: how fast memory is changes within
+// seconds where others share the machine.
+func usually(cost, walk time.Duration) time.Duration {
+	return time.Duration(float64(cost) / max(1, float64(walk)/float64(usualWalk)))
+}
+
 // TestMatrixCost measures what an epoch costs: in full, that every flow is looked at once and judged; incrementally, that
 // the flows that retransmitted in this second are looked at and judged, the counters of the healthy ones standing. The
-// smallest of several measurements counts: others share the machine.
+// smallest of several measurements is printed. It must be within its bound, or the median of what they [usually] are.
 func TestMatrixCost(t *testing.T) {
 	c := conditions{size: large, instrumented: 100}
 	if *matrixGrid == "smoke" {
@@ -61,6 +68,7 @@ func TestMatrixCost(t *testing.T) {
 			continue
 		}
 		full, feed, incremental, walk := time.Hour, time.Hour, time.Hour, time.Hour
+		var fulls, incrementals []time.Duration // as they usually are
 		named, bad := 0, 0
 		w.calm()
 		w.background = usual
@@ -103,25 +111,30 @@ func TestMatrixCost(t *testing.T) {
 			fed := threadTime()
 			named = len(w.engine.judge())
 			end := threadTime()
-			full, feed, walk = min(full, end-start), min(feed, fed-start), min(walk, rows.walk(len(epoch)))
+			now := rows.walk(len(epoch))
+			full, feed, walk = min(full, end-start), min(feed, fed-start), min(walk, now)
+			fulls = append(fulls, usually(end-start, now))
 			for range 3 {
 				start = threadTime()
 				for i := range again {
 					w.engine.observe(again[i].path, again[i].look)
 				}
 				w.engine.judge()
-				incremental = min(incremental, threadTime()-start)
+				took := threadTime() - start
+				incremental = min(incremental, took)
+				incrementals = append(incrementals, usually(took, now))
 			}
 		}
 		debug.SetGCPercent(gc)
 		fmt.Fprintf(out, "%d/%d\t%s\t%d\t%d\t%.1f\t%.1f\t%.0f\t%.1f\t\n", c.nodes, c.flows, f.name, bad, named,
 			ms(full), ms(incremental), float64(feed)/float64(len(epoch)), ms(walk))
-		slower := max(1, float64(walk)/float64(usualWalk))
-		if c.size == large && float64(full) > float64(mostFull)*slower {
-			t.Errorf("%s: a full epoch takes %v of processor time, more than %v on a machine %.1f times slower than usual", f.name, full, mostFull, slower)
+		slices.Sort(fulls)
+		slices.Sort(incrementals)
+		if middle := fulls[len(fulls)/2]; c.size == large && min(full, middle) > mostFull {
+			t.Errorf("%s: a full epoch takes %v of processor time, usually %v, more than %v", f.name, full, middle, mostFull)
 		}
-		if c.size == large && float64(incremental) > float64(mostIncremental)*slower {
-			t.Errorf("%s: an incremental epoch takes %v of processor time, more than %v on a machine %.1f times slower than usual", f.name, incremental, mostIncremental, slower)
+		if middle := incrementals[len(incrementals)/2]; c.size == large && min(incremental, middle) > mostIncremental {
+			t.Errorf("%s: an incremental epoch takes %v of processor time, usually %v, more than %v", f.name, incremental, middle, mostIncremental)
 		}
 	}
 	out.Flush()
