@@ -57,7 +57,7 @@ func command(ctx context.Context, args []string) error {
 		pkgs     list
 		bins     list
 		run      = flags.String("run", "", "run only the tests that match this regular expression")
-		deadline = flags.Duration("deadline", 12*time.Minute, "longest time for one guest, boot included")
+		deadline = flags.Duration("deadline", 25*time.Minute, "longest time for one guest, boot included")
 		memory   = flags.Int("memory", 1536, "memory of a guest, MiB")
 		keep     = flags.String("log", "", "directory that keeps each guest's console and output")
 	)
