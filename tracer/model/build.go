@@ -232,14 +232,15 @@ func (m *Model) describeNode(r *ViaRow, name string, s *Snapshot) {
 	r.NoLedger = r.Kind == KindNode && r.Sockets > 0 && r.Agent == "heard" && m.translatesNothing(name)
 }
 
-// translatesNothing says whether a node's NAT table is read and no entry in it masquerades.
+// translatesNothing says whether a node's NAT table is read and no entry in it has ever masqueraded: one that was emptied is no
+// dataplane without conntrack.
 func (m *Model) translatesNothing(name string) bool {
 	id := m.strs.of(name)
 	read := false
 	for i := range m.watchers {
 		read = read || m.watchers[i].node == id && m.watchers[i].nat
 	}
-	return read && m.ledger.masked[id] == 0
+	return read && !m.ledger.masks[id]
 }
 
 // network is the balancer's range that an address lies in, or its neighbourhood.

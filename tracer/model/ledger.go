@@ -19,7 +19,7 @@ type ledger struct {
 	byDialled compact.Index[tupleKey]
 	hand      uint32
 	crowds    map[crowdKey]crowd
-	masked    map[uint32]int32 // node -> entries that masquerade
+	masks     map[uint32]bool // nodes that have masqueraded a connection
 }
 
 // entry is one translated connection in one node's table, without pointers.
@@ -48,7 +48,7 @@ type origKey struct {
 }
 
 func newLedger(hosts *compact.Addrs) *ledger {
-	l := &ledger{entries: compact.NewSlab[entry](), hosts: hosts, crowds: make(map[crowdKey]crowd), masked: make(map[uint32]int32)}
+	l := &ledger{entries: compact.NewSlab[entry](), hosts: hosts, crowds: make(map[crowdKey]crowd), masks: make(map[uint32]bool)}
 	l.byOrig = compact.NewIndex(func(id uint32) origKey { return l.orig(l.entries.At(id)) })
 	l.byReply = compact.NewIndex(func(id uint32) tupleKey { return l.reply(l.entries.At(id)) })
 	l.byDialled = compact.NewIndex(func(id uint32) tupleKey { return l.orig(l.entries.At(id)).tuple })
@@ -119,7 +119,7 @@ func (m *Model) applyNAT(ev *event.Event, b *event.NATFact, src uint32, t int64)
 	if e.snat {
 		k := l.crowd(&e)
 		l.crowds[k] = l.crowds[k].with(e.replyDPort, t)
-		l.masked[e.node]++
+		l.masks[e.node] = true
 	}
 	l.byOrig.Put(orig, id)
 	l.byReply.Put(reply, id)

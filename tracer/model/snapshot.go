@@ -80,7 +80,7 @@ type ViaRow struct {
 	Node      event.Node    // what the inventory knows, zero Name where none
 	Agent     string        // heard, silent, none
 	Table     event.Table   // its conntrack table, zero Node where unknown
-	NoLedger  bool          // its conntrack is read and translates nothing, though sockets cross it: a dataplane without conntrack
+	NoLedger  bool          // its conntrack is read and has translated nothing, though sockets cross it: a dataplane without conntrack
 	From      []FromNetwork // KindDirect: where its connections come from, the most first
 	Status    string        // ok, at-risk, STALLED, dead, unknown
 	Incident  string        // id of the open incident that names it

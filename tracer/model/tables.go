@@ -108,9 +108,6 @@ func (l *ledger) leaveCrowd(e *entry) {
 		return
 	}
 	e.uncrowded = true
-	if l.masked[e.node]--; l.masked[e.node] <= 0 {
-		delete(l.masked, e.node)
-	}
 	k := l.crowd(e)
 	c := l.crowds[k]
 	if c.n--; c.n <= 0 {

@@ -39,7 +39,7 @@ type ViaJSONRow struct {
 	Services  []string          `json:"services"`
 	Node      *event.Node       `json:"node,omitempty"` // absent where no inventory knows it
 	Conntrack *ViaJSONConntrack `json:"conntrack,omitempty"`
-	NoLedger  bool              `json:"no_ledger,omitempty"` // its conntrack translates nothing: who the clients are is not known
+	NoLedger  bool              `json:"no_ledger,omitempty"` // its conntrack has translated nothing: who the clients are is not known
 	From      []ViaJSONNetwork  `json:"from,omitempty"`      // kind direct: the networks that most connections come from
 }
 
