@@ -97,3 +97,31 @@ func TestQuantile(t *testing.T) {
 		}
 	}
 }
+
+// TestSlow: where a row was measured by itself, that counts.
+func TestSlow(t *testing.T) {
+	took := func(s ...time.Duration) (out []outcome) {
+		for _, s := range s {
+			out = append(out, outcome{took: s * time.Second})
+		}
+		return out
+	}
+	many := took(1, 1, 1, 1, 1, 1, 1, 1, 1, 3)
+	for i, c := range []struct {
+		r    *result
+		want bool
+	}{
+		{&result{row: row{within: 2 * time.Second}, outcomes: took(1, 3)}, false}, // too few to tell
+		{&result{row: row{within: 2 * time.Second}, outcomes: many}, true},
+		{&result{row: row{}, outcomes: many}, false},
+		{&result{row: row{within: 2 * time.Second, sure: "inferred"}, outcomes: took(3)}, true},
+		{&result{row: row{within: 2 * time.Second, sure: "inferred"}, outcomes: took(3, 1, 1), alone: took(1, 1)}, false},
+		{&result{row: row{within: 2 * time.Second}, outcomes: append(many, took(1, 3)...), alone: took(1, 3, 1)}, false},
+		{&result{row: row{within: 2 * time.Second}, outcomes: append(many, took(1, 3, 3)...), alone: took(1, 3, 3)}, true},
+		{&result{row: row{within: 2 * time.Second}, alone: []outcome{{wrong: "nothing"}}}, false}, // and counted as wrong
+	} {
+		if got := c.r.slow(); got != c.want {
+			t.Errorf("%d: %t", i, got)
+		}
+	}
+}

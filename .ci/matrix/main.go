@@ -58,6 +58,7 @@ type result struct {
 	row
 	mu       sync.Mutex
 	outcomes []outcome
+	alone    []outcome // of these, what a row that was too slow came to by itself
 }
 
 func run(ctx context.Context, o options) error {
@@ -103,8 +104,52 @@ func run(ctx context.Context, o options) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
+	// Labs beside each other slow each other down. Whether midhop is slow is told by a lab that has the machine to itself.
+	for _, res := range results {
+		if !res.slow() {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s is too slow among other labs: again, %d times by itself\n", res.name(), alone)
+		for range alone {
+			seed++
+			out := one(ctx, o, res.row, seed)
+			res.add(out)
+			res.alone = append(res.alone, out)
+		}
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	_ = os.Remove(o.keep) // where nothing went wrong
 	return table(results, time.Since(start), o)
+}
+
+// alone is how often a row that was too slow is measured again.
+const alone = 5
+
+// slow says whether the names came later than they may: by the runs that had the machine to themselves, where there are such.
+// One of five of those is late in a fifth of all cases though 95 of 100 are in time, two are in a fiftieth.
+func (r *result) slow() bool {
+	if r.within == 0 {
+		return false
+	}
+	if r.alone != nil {
+		late := 0
+		for _, out := range r.alone {
+			if out.wrong == "" && out.took > r.within {
+				late++
+			}
+		}
+		return late >= 2
+	}
+	var named []time.Duration
+	for _, out := range r.outcomes {
+		if out.wrong == "" {
+			named = append(named, out.took)
+		}
+	}
+	// Of fewer than ten runs the 95th percentile is the slowest: only the usual first look is held to that.
+	return (r.sure != "" || len(named) >= often) && quantile(named, 95) > r.within
 }
 
 func (r *result) add(o outcome) {
@@ -174,10 +219,11 @@ func table(results []*result, took time.Duration, o options) error {
 		}
 		runs, right = runs+len(r.outcomes), right+good
 		said := r.verdict()
-		// Of fewer than ten runs the 95th percentile is the slowest: only the usual first look is held to that.
-		if r.within > 0 && (r.sure != "" || len(named) >= often) && quantile(named, 95) > r.within {
+		if r.slow() {
 			said += fmt.Sprintf(": TOO SLOW, p95 is to be %s", r.within)
 			slow++
+		} else if r.alone != nil {
+			said += ": too slow among other labs, not by itself"
 		}
 		fmt.Fprintf(w, "%s\t%d/%d\t%s\t%s\t%s\n", r.name(), good, len(r.outcomes), r.times(named), r.times(final), said)
 	}
