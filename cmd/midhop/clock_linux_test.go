@@ -28,21 +28,34 @@ func TestClockIsSet(t *testing.T) {
 			var off time.Duration // of the clock from where it was at first
 			var fault time.Time   // as the clock would show it that was at first
 			t.Cleanup(func() { setClock(t, -off) })
-			left, looking := settings, make(map[string]bool)
-			r := runLabAnd(t, func(e *event.Event) {
-				if e.Type == event.LabFault {
-					fault = time.Now().Round(0).Add(-off)
+			var left []setting
+			var r labRun
+			for try := range 3 { // where emulation on a busy host is too slow for the lab to end as it should
+				if try > 0 {
+					t.Logf("the clock was not set at %s: once more", left[0].at)
+					setClock(t, -off)
+					off = 0
 				}
-				// The nodes of a lab share one clock: whoever begins after it was set knows nothing of how it stood before.
-				if b, ok := e.Body.(*event.Synced); ok && b.Fact == "sockets" {
-					looking[e.Source] = true
+				var looking map[string]bool
+				left, looking = settings, make(map[string]bool)
+				r = runLabAnd(t, func(e *event.Event) {
+					if e.Type == event.LabFault {
+						fault = time.Now().Round(0).Add(-off)
+					}
+					// The nodes of a lab share one clock: whoever begins after it was set knows nothing of how it stood before.
+					if b, ok := e.Body.(*event.Synced); ok && b.Fact == "sockets" {
+						looking[e.Source] = true
+					}
+					if len(left) > 0 && e.Type == left[0].at && len(looking) == agents {
+						setClock(t, left[0].to-off)
+						off, left = left[0].to, left[1:]
+					}
+					// To the end, since the clock is set once more when the node has been named, however late that is read here.
+				}, "node-gone", "--connections", "50", "--fault-after", "8s", "--duration", "23s", "--whole", "-o", "jsonl")
+				if len(left) == 0 {
+					break
 				}
-				if len(left) > 0 && e.Type == left[0].at && len(looking) == agents {
-					setClock(t, left[0].to-off)
-					off, left = left[0].to, left[1:]
-				}
-				// To the end, since the clock is set once more when the node has been named, however late that is read here.
-			}, "node-gone", "--connections", "50", "--fault-after", "8s", "--duration", "23s", "--whole", "-o", "jsonl")
+			}
 			if len(left) > 0 {
 				t.Fatalf("the clock was not set at %s", left[0].at)
 			}
