@@ -22,7 +22,7 @@ import (
 const agentDelay = 10 * time.Millisecond
 
 // The share of a core, in percent, that an agent's census may use where nothing else is said. What else an agent does beside
-// healthy sockets takes about 0.3. Where the kernel tells of unanswered probes itself, a look in good times only finds out
+// healthy sockets takes 0.2 to 0.3. Where the kernel tells of unanswered probes itself, a look in good times only finds out
 // which sockets there are.
 const (
 	agentBudget      = 0.25
@@ -76,18 +76,8 @@ type agentOptions struct {
 	metrics string
 	output  string
 	kube    kubeOptions
-	wait    bool // see attached
-	// budgetSaid: the budget is the operator's, and not the default.
-	budgetSaid bool
-}
-
-// budgets are the shares of a core for the census: in general, and where unanswered probes are events.
-func (o *agentOptions) budgets() (census, probed float64) {
-	census, probed = o.local.budget/100, agentBudgetProbe/100
-	if o.budgetSaid {
-		probed = census
-	}
-	return census, probed
+	wait    bool    // see attached
+	probed  float64 // the budget where the kernel tells of unanswered probes itself; 0: the same
 }
 
 // newAgent is the part of midhop that runs on a node: it sees and tells, and judges nothing.
@@ -109,7 +99,9 @@ seen by themselves, and their entries are told while some of these are in troubl
 			if _, err := opts.local.check(); err != nil {
 				return err
 			}
-			opts.budgetSaid = cmd.Flags().Changed("census-budget")
+			if !cmd.Flags().Changed("census-budget") {
+				opts.probed = agentBudgetProbe
+			}
 			if opts.hub.url == hubInCluster {
 				return usagef("--hub %s is for readers: an agent is told its hub's URL", hubInCluster)
 			}
@@ -139,8 +131,9 @@ func runAgent(ctx context.Context, o agentOptions) error {
 			return err
 		}
 	}
-	census, probed := o.budgets()
-	agent, stop, err := newLocalAgent(fleet.ThisHost(o.local.node), localFacts{budget: census, budgetProbed: probed, ownOnly: true, log: o.local.log()})
+	agent, stop, err := newLocalAgent(fleet.ThisHost(o.local.node), localFacts{
+		budget: o.local.budget / 100, budgetProbed: o.probed / 100, ownOnly: true, log: o.local.log(),
+	})
 	if err != nil {
 		return err
 	}
