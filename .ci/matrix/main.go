@@ -124,6 +124,16 @@ func run(ctx context.Context, o options) error {
 	return table(results, time.Since(start), o)
 }
 
+// timings are when the culprit was named and when the last word was said, of the runs that were right.
+func timings(of []outcome) (named, final []time.Duration) {
+	for _, out := range of {
+		if out.wrong == "" {
+			named, final = append(named, out.took), append(final, out.final)
+		}
+	}
+	return named, final
+}
+
 // alone is how often a row that was too slow is measured again.
 const alone = 5
 
@@ -134,20 +144,11 @@ func (r *result) slow() bool {
 		return false
 	}
 	if r.alone != nil {
-		late := 0
-		for _, out := range r.alone {
-			if out.wrong == "" && out.took > r.within {
-				late++
-			}
-		}
-		return late >= 2
+		named, _ := timings(r.alone)
+		late := slices.DeleteFunc(named, func(took time.Duration) bool { return took <= r.within })
+		return len(late) >= 2
 	}
-	var named []time.Duration
-	for _, out := range r.outcomes {
-		if out.wrong == "" {
-			named = append(named, out.took)
-		}
-	}
+	named, _ := timings(r.outcomes)
 	// Of fewer than ten runs the 95th percentile is the slowest: only the usual first look is held to that.
 	return (r.sure != "" || len(named) >= often) && quantile(named, 95) > r.within
 }
@@ -209,14 +210,8 @@ func table(results []*result, took time.Duration, o options) error {
 	fmt.Fprintln(w, "ROW\tRIGHT\tNAMED p50\tp95\tmax\tRULE p50\tp95\tmax\tVERDICT")
 	runs, right, slow := 0, 0, 0
 	for _, r := range results {
-		var named, final []time.Duration
-		good := 0
-		for _, out := range r.outcomes {
-			if out.wrong == "" {
-				good++
-				named, final = append(named, out.took), append(final, out.final)
-			}
-		}
+		named, final := timings(r.outcomes)
+		good := len(named)
 		runs, right = runs+len(r.outcomes), right+good
 		said := r.verdict()
 		if r.slow() {
