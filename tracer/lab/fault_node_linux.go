@@ -78,7 +78,7 @@ func (c *Cluster) cutPower(k int) (time.Time, error) {
 }
 
 // lateCut is how long after its processes the links of a node may go before that looks like something else than a power cut: an
-// agent beats once a second, and while a busy kernel takes links down they still carry what the node forwards.
+// agent beats twice a second, and while a busy kernel takes links down they still carry what the node forwards.
 const lateCut = time.Second
 
 // natLost: the victim's conntrack table is emptied, its rules stay.
