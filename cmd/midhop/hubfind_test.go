@@ -248,25 +248,27 @@ func TestPlugin(t *testing.T) {
 	}
 	w.api.Cut()
 	say("no hub in the namespace", "via", "-n", "shop")
-	w.api.Refuse["token"] = true
+	w.api.Change(func() { w.api.Refuse["token"] = true })
 	say("serviceaccounts/token is forbidden", "via")
-	w.api.Refuse["token"], w.api.Tokens["midhop/"+hubReader] = false, "wrong"
+	w.api.Change(func() { w.api.Refuse["token"], w.api.Tokens["midhop/"+hubReader] = false, "wrong" })
 	say("nats: Authorization Violation", "via")
-	w.api.Tokens["midhop/"+hubReader] = "secret-reader"
+	w.api.Change(func() { w.api.Tokens["midhop/"+hubReader] = "secret-reader" })
 	key := "configmaps/midhop/" + hubCA + "/" + hubCAKey
 	var other struct{ Data map[string]string }
 	if err := yaml.Unmarshal(deployed(t, "midhop")["ConfigMap/"+hubCA], &other); err != nil {
 		t.Fatal(err)
 	}
 	ours := w.api.Values[key]
-	w.api.Values[key] = other.Data[hubCAKey]
+	w.api.Change(func() { w.api.Values[key] = other.Data[hubCAKey] })
 	say("certificate", "via")
-	delete(w.api.Values, key)
-	w.api.Values["secrets/midhop/midhop-hub-tls/"+hubCAKey] = ours
+	w.api.Change(func() {
+		delete(w.api.Values, key)
+		w.api.Values["secrets/midhop/midhop-hub-tls/"+hubCAKey] = ours
+	})
 	if out, text, code := w.run("via"); code != exitOK {
 		t.Errorf("with the Secret in place of the ConfigMap via ends with %d: %s%s", code, out, text)
 	}
-	w.api.Refuse["secrets"] = true
+	w.api.Change(func() { w.api.Refuse["secrets"] = true })
 	say("secrets is forbidden", "via")
 }
 

@@ -142,7 +142,7 @@ func TestForwardSaysWhy(t *testing.T) {
 		t.Errorf("a deadline that has passed: %v", err)
 	}
 	api.Cut()
-	api.Refuse["portforward"] = true
+	api.Change(func() { api.Refuse["portforward"] = true })
 	f2, err := kubeaccess.NewForward(open(t, api), "midhop", "hub-0", 4222)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestClient(t *testing.T) {
 	if a := api.Audiences(); len(a) != 1 || a[0] != kubeaccess.Audience {
 		t.Errorf("the token is for %q", a)
 	}
-	api.Refuse["pods"] = true
+	api.Change(func() { api.Refuse["pods"] = true })
 	var status *kubeaccess.StatusError
 	if _, err := c.Pods(t.Context(), "", "app=x"); !errors.As(err, &status) || status.Code != http.StatusForbidden || !strings.Contains(status.Text, "cannot list") {
 		t.Errorf("without the right: %v", err)

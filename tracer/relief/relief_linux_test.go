@@ -123,12 +123,17 @@ func endpoint(a net.Addr) event.Endpoint {
 	return event.Endpoint{IP: p.Addr().Unmap(), Port: p.Port()}
 }
 
-// reads returns what a blocked read ends with.
-func reads(c *net.TCPConn) chan error {
-	ended := make(chan error, 1)
+// ending is what a blocked read ends with, and when.
+type ending struct {
+	err error
+	at  time.Time
+}
+
+func reads(c *net.TCPConn) chan ending {
+	ended := make(chan ending, 1)
 	go func() {
 		_, err := c.Read(make([]byte, 1))
-		ended <- err
+		ended <- ending{err, time.Now()}
 	}()
 	return ended
 }
@@ -170,13 +175,13 @@ func closeBlockedReads(t *testing.T) time.Duration {
 	t.Helper()
 	w := newWorld(t, 4)
 	doomed, spared := w.accepted[:2], w.accepted[2:]
-	var ends []chan error
+	var ends []chan ending
 	var targets []Target
 	for _, c := range slices.Concat(doomed, w.dialled[3:]) {
 		ends = append(ends, reads(c))
 		targets = append(targets, target(t, c))
 	}
-	began := time.Now()
+	began, last := time.Now(), time.Time{}
 	got, err := outcomes(t, w, 1000, targets...)
 	if err != nil {
 		t.Fatal(err)
@@ -186,22 +191,24 @@ func closeBlockedReads(t *testing.T) time.Duration {
 			t.Errorf("socket %d: %q", i, got[targets[i].Cookie])
 		}
 		select {
-		case err := <-ended:
-			if !errors.Is(err, syscall.ECONNABORTED) {
-				t.Errorf("the read of %d ended with %v", i, err)
+		case read := <-ended:
+			if !errors.Is(read.err, syscall.ECONNABORTED) {
+				t.Errorf("the read of %d ended with %v", i, read.err)
+			}
+			if read.at.After(last) {
+				last = read.at
 			}
 		case <-time.After(30 * time.Second):
 			t.Fatalf("the read of %d goes on", i)
 		}
 	}
-	took := time.Since(began)
 	if _, err := io.WriteString(w.dialled[2], "x"); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-reads(spared[0]); err != nil {
-		t.Errorf("a socket that was not named: %v", err)
+	if read := <-reads(spared[0]); read.err != nil {
+		t.Errorf("a socket that was not named: %v", read.err)
 	}
-	return took
+	return last.Sub(began)
 }
 
 // A socket that has received anything since it was judged is left alone, and so is whoever has a judged one's tuple.
@@ -226,8 +233,8 @@ func TestCloseSparesTheLiving(t *testing.T) {
 		if _, err := io.WriteString(w.dialled[i], "still here"); err != nil {
 			t.Errorf("connection %d: %v", i, err)
 		}
-		if err := <-reads(c); err != nil {
-			t.Errorf("connection %d: %v", i, err)
+		if read := <-reads(c); read.err != nil {
+			t.Errorf("connection %d: %v", i, read.err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// API is a served API. Its fields may be changed while nothing is asked.
+// API is a served API. Its fields may be changed before anything is asked, and in Change.
 type API struct {
 	URL      string
 	Pods     []corev1.Pod
@@ -69,6 +69,20 @@ func (a *API) Kubeconfig(t *testing.T, context string) string {
 	return path
 }
 
+// Change calls f, which may change the fields while others ask.
+func (a *API) Change(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f()
+}
+
+// refuses says whether a kind is forbidden.
+func (a *API) refuses(kind string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.Refuse[kind]
+}
+
 // Used says how many port-forwards came by a protocol.
 func (a *API) Used(protocol string) int {
 	a.mu.Lock()
@@ -105,7 +119,7 @@ func refuse(w http.ResponseWriter, code int, text string) {
 
 func (a *API) pods(w http.ResponseWriter, r *http.Request) {
 	namespace := r.PathValue("namespace")
-	if namespace == "" && a.Refuse["pods"] {
+	if namespace == "" && a.refuses("pods") {
 		refuse(w, http.StatusForbidden, `pods is forbidden: User "u" cannot list resource "pods" in API group "" at the cluster scope`)
 		return
 	}
@@ -115,27 +129,31 @@ func (a *API) pods(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var list corev1.PodList
+	a.mu.Lock()
 	for _, p := range a.Pods {
 		if (namespace == "" || p.Namespace == namespace) && selector.Matches(labels.Set(p.Labels)) {
 			list.Items = append(list.Items, p)
 		}
 	}
+	a.mu.Unlock()
 	answer(w, http.StatusOK, &list)
 }
 
 func (a *API) value(w http.ResponseWriter, r *http.Request) {
 	kind := r.PathValue("kind")
-	if a.Refuse[kind] {
+	if a.refuses(kind) {
 		refuse(w, http.StatusForbidden, kind+" is forbidden")
 		return
 	}
 	prefix := kind + "/" + r.PathValue("namespace") + "/" + r.PathValue("name") + "/"
 	m, s := corev1.ConfigMap{Data: make(map[string]string)}, corev1.Secret{Data: make(map[string][]byte)}
+	a.mu.Lock()
 	for k, v := range a.Values {
 		if key, ok := strings.CutPrefix(k, prefix); ok {
 			m.Data[key], s.Data[key] = v, []byte(v)
 		}
 	}
+	a.mu.Unlock()
 	switch {
 	case len(m.Data) == 0:
 		refuse(w, http.StatusNotFound, kind+" "+r.PathValue("name")+" not found")
@@ -152,21 +170,23 @@ func (a *API) token(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	a.mu.Lock()
 	token, ok := a.Tokens[r.PathValue("namespace")+"/"+r.PathValue("name")]
-	if !ok || a.Refuse["token"] {
+	if ok = ok && !a.Refuse["token"]; ok {
+		a.asked = append(a.asked, ask.Spec.Audiences...)
+	}
+	a.mu.Unlock()
+	if !ok {
 		refuse(w, http.StatusForbidden, "serviceaccounts/token is forbidden")
 		return
 	}
-	a.mu.Lock()
-	a.asked = append(a.asked, ask.Spec.Audiences...)
-	a.mu.Unlock()
 	ask.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(time.Now().Add(time.Hour))}
 	answer(w, http.StatusCreated, &ask)
 }
 
 // forward serves one connection of port-forwards until it is closed.
 func (a *API) forward(w http.ResponseWriter, r *http.Request) {
-	if a.Refuse["portforward"] {
+	if a.refuses("portforward") {
 		refuse(w, http.StatusForbidden, `pods "x" is forbidden: User "u" cannot create resource "pods/portforward"`)
 		return
 	}
@@ -227,7 +247,9 @@ func (f *forwarder) stream(s httpstream.Stream, replied <-chan struct{}) error {
 func (f *forwarder) splice(data, trouble httpstream.Stream, port string, replied <-chan struct{}) {
 	<-replied
 	defer func() { _ = data.Close(); _ = trouble.Close() }()
+	f.api.mu.Lock()
 	to, ok := f.api.Backend[f.pod+":"+port]
+	f.api.mu.Unlock()
 	if !ok {
 		to = "127.0.0.1:1" // refused
 	}

@@ -145,10 +145,10 @@ func (g *told) next(what string, is func(event.Body) bool) event.Body {
 	for {
 		g.mu.Lock()
 		for i := g.from; i < len(g.all); i++ {
-			if is(g.all[i].Body) {
+			if body := g.all[i].Body; is(body) {
 				g.from = i + 1
 				g.mu.Unlock()
-				return g.all[i].Body
+				return body
 			}
 		}
 		g.mu.Unlock()
