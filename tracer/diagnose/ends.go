@@ -28,8 +28,18 @@ type group struct {
 	paired   int                  // whose far end lives and is seen
 	backends map[netip.Addr]int   // the pods that they lead to, where known; the zero value for the others
 	heard    []model.Instant      // newest receives of the writing ones
-	seen     []model.Instant      // when each was first seen in trouble
+	seen     []model.Instant      // the earliest moments at which one was first seen in trouble, in order
 	refs     []string
+
+	row streak // of sockets that have the same hop and pod: they come in a row
+}
+
+// streak counts sockets, to be written down when another hop or pod follows.
+type streak struct {
+	hop     *model.Hop
+	source  string
+	backend netip.Addr
+	n       int
 }
 
 func newGroup() *group {
@@ -50,10 +60,12 @@ func (r *group) add(h *model.Hop, t *model.Troubled) {
 	}
 	r.received = max(r.received, t.Received)
 	r.sent = max(r.sent, t.Since)
-	r.seen = append(r.seen, t.First)
-	r.hops[h.Key]++
-	r.sources[t.Source] = true
-	r.backends[t.Backend]++
+	r.saw(t.First)
+	if r.row.hop != h || r.row.source != t.Source || r.row.backend != t.Backend {
+		r.write()
+		r.row = streak{hop: h, source: t.Source, backend: t.Backend}
+	}
+	r.row.n++
 	if len(r.refs) < maxRefs {
 		if fact := t.Fact(); !slices.Contains(r.refs, fact) {
 			r.refs = append(r.refs, fact)
@@ -61,11 +73,34 @@ func (r *group) add(h *model.Hop, t *model.Troubled) {
 	}
 }
 
+// saw keeps the first few moments.
+func (r *group) saw(at model.Instant) {
+	if len(r.seen) == breadth {
+		if at >= r.seen[breadth-1] {
+			return
+		}
+		r.seen = r.seen[:breadth-1]
+	}
+	i, _ := slices.BinarySearch(r.seen, at)
+	r.seen = slices.Insert(r.seen, i, at)
+}
+
+// write counts the sockets in a row under what they share.
+func (r *group) write() {
+	if r.row.n == 0 {
+		return
+	}
+	r.hops[r.row.hop.Key] += r.row.n
+	r.sources[r.row.source] = true
+	r.backends[r.row.backend] += r.row.n
+	r.row = streak{}
+}
+
 // close sums up what needs all of the sockets.
 func (r *group) close() {
-	slices.Sort(r.seen)
+	r.write()
 	slices.Sort(r.heard)
-	r.first = r.seen[min(len(r.seen), breadth)-1]
+	r.first = r.seen[len(r.seen)-1]
 	// The largest crowd of writing sockets that fell silent at one moment, the latest of such.
 	for i, from := 0, 0; i < len(r.heard); i++ {
 		for r.heard[i] > r.heard[from].Add(together) {
@@ -92,13 +127,26 @@ func groupBy[K comparable](in map[K]*group, k K) *group {
 	return r
 }
 
+// ends is gathered once in a judgement, however many cases ask.
 func (j *Judge) ends() *ends {
+	if j.gathered == nil {
+		j.gathered = j.gatherEnds()
+	}
+	return j.gathered
+}
+
+func (j *Judge) gatherEnds() *ends {
 	e := &ends{pods: make(map[netip.Addr]*group), networks: make(map[netip.Prefix]*group), machines: make(map[string]*group)}
+	var machine *group
+	var source string
 	for _, h := range j.model.Sick() {
 		n := 0
 		j.model.EachTroubled(&h, func(t *model.Troubled) bool {
 			n++
 			e.all++
+			if machine == nil || source != t.Source {
+				machine, source = groupBy(e.machines, t.Source), t.Source
+			}
 			switch {
 			case t.Backend.IsValid():
 				groupBy(e.pods, t.Backend).add(&h, t)
@@ -107,7 +155,7 @@ func (j *Judge) ends() *ends {
 			case t.Client.IsValid():
 				groupBy(e.networks, model.Network(t.Client)).add(&h, t)
 			}
-			groupBy(e.machines, t.Source).add(&h, t)
+			machine.add(&h, t)
 			return n < scanned
 		})
 	}

@@ -24,8 +24,9 @@ type Judge struct {
 
 	question func(Question) // nil: nobody would ask
 
-	version uint64 // raised with every finding
-	out     []event.Event
+	version  uint64 // raised with every finding
+	out      []event.Event
+	gathered *ends // in this judgement, nil until somebody asks
 
 	// What the last judgement looked at, so that needless ones can be left out.
 	urgent uint64
@@ -49,7 +50,7 @@ func New(m *model.Model) *Judge {
 // At judges as of the instant at and returns what it finds, without source and id.
 func (j *Judge) At(at time.Time) []event.Event {
 	g := &gate{at: model.InstantOf(at)}
-	j.out = nil
+	j.out, j.gathered = nil, nil
 	j.at, j.urgent, j.facts = g.at, j.model.Urgent(), j.model.Facts()
 	j.turns(at)
 	j.silences(g)
@@ -68,7 +69,7 @@ func (j *Judge) At(at time.Time) []event.Event {
 	j.tellCensus(g)
 	j.due = g.due
 	out := j.out
-	j.out = nil
+	j.out, j.gathered = nil, nil
 	if len(out) > 0 {
 		j.version++
 		j.urgent = 0 // a finding may let the next instant find more

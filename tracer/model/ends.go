@@ -98,18 +98,19 @@ func (m *Model) PodsEnded(service string, since Instant) []netip.Addr {
 // farEnd fills in what a ledger knows of a troubled socket's far end.
 func (m *Model) farEnd(id uint32, t *Troubled) {
 	r := m.socks.At(id)
-	if other := m.otherEnd(id); other != 0 {
+	other, dialled := m.across(id)
+	if other != 0 {
 		o := m.socks.At(other)
 		t.Paired = o.flags&(fOrphan|fFailed|fReset|fClosed) == 0 && m.words.text[o.state] == "established"
 	}
-	if r.entry != 0 {
-		t.Client = m.hosts.Addr(m.ledger.entries.At(r.entry).origSrc).IP()
-		return
+	if r.entry == 0 && dialled == 0 && other != 0 {
+		dialled = m.dialled(m.tuple(r)) // both ends are on one machine, and there may be an entry still
 	}
-	k := m.tuple(r)
-	k.netns = 0
-	if e := m.ledger.byDialled.Get(k); e != 0 {
-		t.Backend = m.hosts.Addr(m.ledger.entries.At(e).replySrc).IP()
+	switch {
+	case r.entry != 0:
+		t.Client = m.hosts.Addr(m.ledger.entries.At(r.entry).origSrc).IP()
+	case dialled != 0:
+		t.Backend = m.hosts.Addr(m.ledger.entries.At(dialled).replySrc).IP()
 	}
 }
 

@@ -144,20 +144,21 @@ type Troubled struct {
 // Fact returns the id of the newest fact about the socket.
 func (t *Troubled) Fact() string { return idText(t.fact) }
 
-// EachTroubled calls f for the sockets at risk or stalled through a hop until f returns false.
+// EachTroubled calls f for the sockets at risk or stalled through a hop until f returns false. What f is given is the next
+// one's afterwards.
 func (m *Model) EachTroubled(h *Hop, f func(*Troubled) bool) {
-	hp := m.hops.At(h.id)
-	for _, l := range hp.lanes {
-		la := m.lanes.At(l)
-		for _, p := range la.peers {
+	var t Troubled
+	for _, l := range m.hops.At(h.id).lanes {
+		for _, p := range m.lanes.At(l).peers {
 			for _, id := range m.peers.At(p).troubled {
 				r := m.socks.At(id)
-				t := Troubled{
-					Source: m.watchers[m.own(r).src].source, Stalled: r.status == stalled,
-					Retransmits: int(m.pend(r).retrans), Probes: int(m.pend(r).probes),
-					Received: Instant(r.received), First: Instant(m.pend(r).first), Since: Instant(m.pend(r).since), Sign: Instant(m.pend(r).sign),
-					Unacked: m.pend(r).unacked,
-					fact:    event.ID{Origin: m.strs.text[m.own(r).origin], N: r.factN},
+				own, pend := m.own(r), m.pend(r)
+				t = Troubled{
+					Source: m.watchers[own.src].source, Stalled: r.status == stalled,
+					Retransmits: int(pend.retrans), Probes: int(pend.probes),
+					Received: Instant(r.received), First: Instant(pend.first), Since: Instant(pend.since), Sign: Instant(pend.sign),
+					Unacked: pend.unacked,
+					fact:    event.ID{Origin: m.strs.text[own.origin], N: r.factN},
 				}
 				m.farEnd(id, &t)
 				if !f(&t) {

@@ -114,8 +114,10 @@ func (m *Model) tuple(r *row) tupleKey {
 	return tupleOf(m.local(r), m.peer(r), r.lport, r.pport, m.own(r).netns)
 }
 
-func (m *Model) mirror(r *row) tupleKey {
-	return tupleOf(m.peer(r), m.local(r), r.pport, r.lport, m.own(r).netns)
+// mirror is the same connection as its other end sees it.
+func (k tupleKey) mirror() tupleKey {
+	k.local, k.peer, k.lport, k.pport = k.peer, k.local, k.pport, k.lport
+	return k
 }
 
 func (m *Model) local(r *row) addr { return m.hosts.Addr(r.local) }
@@ -365,20 +367,31 @@ func (m *Model) setRole(id uint32, role event.Role) {
 // otherEnd returns the row of the other end of a socket's connection where that is seen too, 0 where it is not: a socket of
 // the same machine with the mirrored addresses, or one of any machine at the other side of a NAT entry.
 func (m *Model) otherEnd(id uint32) uint32 {
+	other, _ := m.across(id)
+	return other
+}
+
+// across returns the other end too, and the NAT entry that led there from the dialling end, 0 where it was not needed.
+func (m *Model) across(id uint32) (other, dialled uint32) {
 	r := m.socks.At(id)
-	if other := m.byTuple.Get(m.mirror(r)); other != 0 && other != id && m.own(m.socks.At(other)).src == m.own(r).src {
-		return other
+	k := m.tuple(r)
+	if other := m.byTuple.Get(k.mirror()); other != 0 && other != id && m.own(m.socks.At(other)).src == m.own(r).src {
+		return other, 0
 	}
 	if r.entry != 0 {
 		e := m.ledger.entries.At(r.entry)
-		return m.byTuple.Get(m.ledger.orig(e).tuple)
+		return m.byTuple.Get(m.ledger.orig(e).tuple), 0
 	}
-	k := m.tuple(r)
+	if e := m.dialled(k); e != 0 {
+		return m.ledger.entries.At(e).row, e
+	}
+	return 0, 0
+}
+
+// dialled returns the NAT entry of a connection as its client sees it, 0 where there is none.
+func (m *Model) dialled(k tupleKey) uint32 {
 	k.netns = 0
-	if e := m.ledger.byDialled.Get(k); e != 0 {
-		return m.ledger.entries.At(e).row
-	}
-	return 0
+	return m.ledger.byDialled.Get(k)
 }
 
 // pairUp marks the dialling end where both ends of a connection are seen: the connection counts once, at the end that

@@ -95,9 +95,7 @@ func (m *Model) behindService(r *row, via *event.Via) {
 	if via.Role != event.ViaLocal || r.entry != 0 {
 		return
 	}
-	k := m.tuple(r)
-	k.netns = 0
-	e := m.ledger.byDialled.Get(k)
+	e := m.dialled(m.tuple(r))
 	if e == 0 || m.ledger.entries.At(e).node != m.watchers[m.own(r).src].node {
 		return
 	}
