@@ -120,19 +120,29 @@ func (x *Index[K]) grow() {
 // large is how many slots are many: five bytes each are a megabyte.
 const large = 200_000
 
+// resize finds all rows their places in n slots. It takes the rows in their own order, not in that of the slots: reading keys
+// at random is what growing costs.
 func (x *Index[K]) resize(n int) {
-	old := x.slots
+	var last uint32
+	for _, id := range x.slots {
+		last = max(last, id)
+	}
+	in := make([]uint64, last/64+1)
+	for _, id := range x.slots {
+		in[id/64] |= 1 << (id % 64)
+	}
+	in[0] &^= 1 // an empty slot
 	x.slots, x.tags = make([]uint32, n), make([]uint8, n)
-	for _, id := range old {
-		if id == 0 {
-			continue
-		}
-		at, tag := x.home(x.key(id))
-		for x.slots[at] != 0 {
-			if at++; at == n {
-				at = 0
+	for i, word := range in {
+		for ; word != 0; word &= word - 1 {
+			id := uint32(i*64 + bits.TrailingZeros64(word))
+			at, tag := x.home(x.key(id))
+			for x.slots[at] != 0 {
+				if at++; at == n {
+					at = 0
+				}
 			}
+			x.slots[at], x.tags[at] = id, tag
 		}
-		x.slots[at], x.tags[at] = id, tag
 	}
 }
