@@ -10,29 +10,6 @@ import (
 // machine's sockets through one hop), a lane to a hop. A fact changes one row of each, so no reader ever counts sockets.
 // What a peer address stands for may change; then only the peer moves to another lane, and no socket is touched.
 
-// tally counts sockets. atRisk, stalled and unaware are disjoint; stranded may be any of them, unaware are those of these
-// that look healthy.
-type tally struct{ sockets, atRisk, stalled, stranded, unaware int32 }
-
-func (t *tally) add(o tally, sign int32) {
-	t.sockets += sign * o.sockets
-	t.atRisk += sign * o.atRisk
-	t.stalled += sign * o.stalled
-	t.stranded += sign * o.stranded
-	t.unaware += sign * o.unaware
-}
-
-// split says how many sockets are at risk and how many are presumed lost. Through a hop that is proven gone a socket with
-// one unanswered segment is as lost as an idle one: what is lost must not shrink while sockets begin to notice.
-func (t tally) split(gone bool) (atRisk, presumed int) {
-	if gone {
-		return 0, int(t.sockets - t.stalled)
-	}
-	return int(t.atRisk), int(t.unaware)
-}
-
-func (t tally) trouble() int32 { return t.atRisk + t.stalled }
-
 // end is the own side of sockets: a pod's address with its port where it accepts, without where it dials.
 type end struct {
 	src     uint32
