@@ -217,13 +217,12 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // own is the loop of the goroutine that has the state.
 func (e *Engine) own(ctx context.Context) error {
-	var tick <-chan time.Time
-	if e.opts.Live {
-		t := time.NewTicker(e.opts.Tick)
-		defer t.Stop()
-		tick = t.C
-	}
+	due := newAlarm()
+	defer due.stop()
 	for {
+		if e.opts.Live {
+			due.set(e.due())
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -233,7 +232,8 @@ func (e *Engine) own(ctx context.Context) error {
 			e.take(batch)
 		case call := <-e.calls:
 			call()
-		case <-tick:
+		case <-due.C:
+			due.rang()
 			e.timer()
 		case <-e.ended:
 			if e.drained() {
