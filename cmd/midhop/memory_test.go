@@ -51,4 +51,14 @@ func TestFreeMemoryIsGivenBack(t *testing.T) {
 			t.Errorf("step %d: %t", i, got)
 		}
 	}
+	// Garbage is given back where the collector rests, and is its own business where it runs.
+	p = pace{}
+	for i, c := range []struct {
+		used, cycles uint64
+		want         bool
+	}{{80 * mb, 4, false}, {80 * mb, 4, true}, {80 * mb, 4, false}} {
+		if _, got := p.step(reading{live: 30 * mb, used: c.used, cycles: c.cycles}, now); got != c.want {
+			t.Errorf("garbage, step %d: %t", i, got)
+		}
+	}
 }
