@@ -20,6 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The main goroutine keeps the main thread: one that takes the thread it runs on into a namespace would take the process there,
+// for all that /proc says, and would leave that thread behind when it ends.
+func init() { runtime.LockOSThread() }
+
 // How long the records of something that the test did may take to arrive: a deadline, much longer than it should be.
 const natPatience = 40 * time.Second
 

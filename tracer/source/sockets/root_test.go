@@ -21,6 +21,10 @@ import (
 	"github.com/midhop/midhop/tracer/event"
 )
 
+// The main goroutine keeps the main thread: one that takes the thread it runs on into a namespace would take the process there,
+// for all that /proc says, and would leave that thread behind when it ends.
+func init() { runtime.LockOSThread() }
+
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
