@@ -12,6 +12,7 @@ const (
 	tcpRTOMin = 200 * time.Millisecond // TCP_RTO_MIN (include/net/tcp.h): the base of tcp_model_timeout, whatever tcp_rto_min() says
 	tcpRTOMax = 120 * time.Second      // TCP_RTO_MAX, where the socket's own tcp_rto_max() is not known
 	orphans   = 8                      // tcp_orphan_retries(): what the sysctl's 0 means for a peer that still answers
+	jiffy     = 10 * time.Millisecond  // of the slowest clock that kernels are built with, CONFIG_HZ=100
 )
 
 // The two words of deadline_is.
@@ -206,7 +207,9 @@ func synDeadline(p event.Progress, l event.Limits, at time.Time) Deadline {
 	if p.StalledAge.OK {
 		first = at.Add(-p.StalledAge.V.Duration())
 	}
-	if end := later(first.Add(user), next); !end.After(d.At) {
+	// The last timer is cut to fire when the user timeout has gone by (tcp_clamp_rto_to_user_timeout), so both ends may be one
+	// moment, read from clocks of different grain.
+	if end := later(first.Add(user), next); !end.After(d.At.Add(jiffy)) {
 		return Deadline{event.ClockUserTimeout, end, Exact}
 	}
 	return d

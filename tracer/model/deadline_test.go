@@ -100,6 +100,8 @@ func TestDeadlineOf(t *testing.T) {
 			with(no, func(l *event.Limits) { l.UserTimeout = sec(2) }), 3, event.ClockUserTimeout, 0.1, Exact},
 		{"user timeout of a first attempt", event.Progress{State: "syn_sent", RTO: sec(1), TimerIn: known(0.4)},
 			with(no, func(l *event.Limits) { l.UserTimeout = sec(5) }), 0, event.ClockUserTimeout, 4.4, Exact},
+		{"the last attempt, which the user timeout cuts", event.Progress{State: "syn_sent", RTO: sec(1), Retransmits: 2, TimerIn: known(0.28), StalledAge: known(2.216)},
+			with(no, func(l *event.Limits) { l.UserTimeout, l.SynRetries = sec(2.5), 2 }), 0, event.ClockUserTimeout, 0.284, Exact},
 		{"a connection that is being set up", event.Progress{State: "syn_sent", RTO: sec(1), TimerIn: known(1)}, no, 0, event.ClockSYN, 127, LowerBound},
 	} {
 		t.Run(test.name, func(t *testing.T) {
