@@ -217,10 +217,11 @@ func (l *ledger) why(r *record, state uint8, now time.Time) string {
 	}
 	since := now.UnixNano() - r.looked
 	allowed := l.timeouts.byState[state]
-	if r.state == state && r.timeout != 0 && (allowed == 0 || r.timeout < allowed) {
-		allowed = r.timeout
+	known := allowed != 0
+	if r.state == state && r.timeout != noTimeout && (!known || r.timeout < allowed) { // 0: less than a second was left
+		allowed, known = r.timeout, true
 	}
-	if allowed == 0 || l.timeouts.maxRetrans == 0 || l.timeouts.unacknowledged == 0 {
+	if !known || l.timeouts.maxRetrans == 0 || l.timeouts.unacknowledged == 0 {
 		return "unknown"
 	}
 	const slack = int64(time.Second)

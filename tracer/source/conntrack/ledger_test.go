@@ -177,6 +177,9 @@ func TestWhy(t *testing.T) {
 		{"found, deleted soon after", look(stateEstablished, 432000, 0), stateEstablished, 60, "destroyed flushed"},
 		{"found once, gone at its time", look(stateEstablished, 100, 0), stateEstablished, 101, "destroyed unknown"},
 		{"idle for two looks, gone at its time", look(stateEstablished, 100, 0, 60), stateEstablished, 100.5, "destroyed timeout"},
+		{"less than a second left at the last of two looks", look(stateEstablished, 60, 0, 60), stateEstablished, 61.5, "destroyed timeout"},
+		{"less than a second left when it was found", look(stateEstablished, 0, 0), stateEstablished, 2.5, "destroyed unknown"},
+		{"found, how long it stays is not told", look(stateEstablished, noTimeout, 0), stateEstablished, 60, "destroyed flushed"},
 		{"idle for two looks, gone before its time", look(stateEstablished, 100, 0, 60), stateEstablished, 90, "destroyed flushed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 
 	"github.com/midhop/midhop/tracer/event"
@@ -33,7 +34,7 @@ type entry struct {
 	reply   tuple
 	id      uint32 // CTA_ID, nf_ct_get_id: another connection with the same tuple has another
 	mark    uint32
-	timeout uint32 // seconds until it is forgotten, unless something moves; 0 where not told
+	timeout uint32 // whole seconds until it is forgotten, unless something moves; noTimeout where not told
 	started int64  // Unix nanoseconds, where nf_conntrack_timestamp is on; 0 where not told
 	nat     uint8  // statusSrcNAT, statusDstNAT
 	state   uint8  // see stateNames; 0 where not told
@@ -101,6 +102,9 @@ func stateName(state uint8) string {
 
 const protoTCP = 6
 
+// noTimeout is longer than any timeout. A 0 is told too: less than a second is left.
+const noTimeout = math.MaxUint32
+
 // attributes calls f for each attribute of a netlink message or of a nested attribute (struct nlattr, netlink.h), whose
 // flags are cut off. It stops at the first that does not fit.
 func attributes(b []byte, f func(kind uint16, value []byte)) {
@@ -134,7 +138,10 @@ func parse(b []byte) (entry, bool) {
 	if zone := top[ctaZone]; len(zone) == 2 {
 		e.zone = binary.BigEndian.Uint16(zone)
 	}
-	e.id, e.mark, e.timeout = bigEndian32(top[ctaID]), bigEndian32(top[ctaMark]), bigEndian32(top[ctaTimeout])
+	e.id, e.mark, e.timeout = bigEndian32(top[ctaID]), bigEndian32(top[ctaMark]), noTimeout
+	if len(top[ctaTimeout]) == 4 {
+		e.timeout = bigEndian32(top[ctaTimeout])
+	}
 	attributes(top[ctaProtoInfo], func(kind uint16, value []byte) {
 		if kind == ctaProtoInfoTCP {
 			attributes(value, func(kind uint16, value []byte) {
