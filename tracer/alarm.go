@@ -17,12 +17,8 @@ func (e *Engine) due() time.Duration {
 	if !e.river.started {
 		return most
 	}
-	at := e.river.next()
-	now := e.opts.Now().UnixNano()
-	if at > now+int64(most) {
-		return most
-	}
-	return max(0, min(time.Duration(at-now)+e.opts.Tick/2, most))
+	wait := time.Duration(e.river.next() - e.opts.Now().UnixNano())
+	return max(0, min(wait+e.opts.Tick/2, most))
 }
 
 // alarm is a timer that is set again and again, mostly to where it stands.

@@ -31,10 +31,10 @@ type group struct {
 	seen     []model.Instant      // the earliest moments at which one was first seen in trouble, in order
 	refs     []string
 
-	row streak // of sockets that have the same hop and pod: they come in a row
+	row streak // of sockets that have the same hop, machine and pod: they come in a row
 }
 
-// streak counts sockets, to be written down when another hop or pod follows.
+// streak counts sockets, to be written down when another hop, machine or pod follows.
 type streak struct {
 	hop     *model.Hop
 	source  string

@@ -133,6 +133,7 @@ type ending struct {
 	at  time.Time
 }
 
+// reads blocks in a read and returns how that ends.
 func reads(c *net.TCPConn) chan ending {
 	ended := make(chan ending, 1)
 	go func() {
