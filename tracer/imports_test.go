@@ -39,7 +39,8 @@ var table = map[string]rule{
 	"tracer/tick":            {}, // timers that fire together
 	"tracer/model":           {ours: []string{"tracer/compact", "tracer/event"}},
 	"tracer/diagnose":        {ours: []string{"tracer/event", "tracer/model"}},
-	"tracer":                 {ours: []string{"tracer/event", "tracer/model", "tracer/diagnose", "tracer/tick"}, others: golangX},
+	"tracer": {ours: []string{"tracer/event", "tracer/model", "tracer/diagnose", "tracer/tick"}, others: golangX,
+		tests: []string{"tracer/source/nodefile", "tracer/source/stream"}}, // recordings
 	// One room with two doors: the kernel's events are kept only for namespaces that the census knows.
 	"tracer/source/kernel": {ours: []string{"bpf", "tracer/event", "tracer/source/sockets", "tracer/tick"}, others: append([]string{"github.com/cilium/ebpf"}, golangX...),
 		tests: []string{"tracer/source/conntrack"}}, // nothing may be told twice where both tell of translations
