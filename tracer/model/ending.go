@@ -134,6 +134,11 @@ const maxEndings = 1 << 16
 // finishReset is finish for a socket that its peer's side has reset.
 func (m *Model) finishReset(id uint32, ev *event.Event, t int64) {
 	r := m.socks.At(id)
+	if r.flags&(fFailed|fReset) == 0 && r.flags&fMirror != 0 {
+		m.showEnd(id) // the connection ends here, whatever its other end knows
+		r = m.socks.At(id)
+	}
+	m.resetDialled(id, t)
 	if r.flags&(fFailed|fReset) == 0 && r.flags&fStranded == 0 && r.flags&fCounted != 0 {
 		if node, ok := m.refusedBy(r, t); ok {
 			m.recount(id, func(r *row) { r.flags |= fRefused })
@@ -156,13 +161,16 @@ func (m *Model) finish(id uint32, flag uint16, kind EndKind, t int64) {
 	counted := r.flags&(fCounted|fClosed) != 0
 	m.uncount(id)
 	r.flags |= flag
-	if !counted {
+	if !counted || r.flags&fSecond != 0 {
 		return
+	}
+	if other := m.otherEnd(id); other != 0 {
+		m.socks.At(other).flags |= fSecond
 	}
 	c := m.cells.At(r.cell)
 	e := m.ends.At(c.end)
 	x := ending{
-		at: t, received: r.received, kind: kind, lost: m.lossOf(r), pod: m.strs.of(e.pod), svc: m.strs.of(e.service),
+		at: t, received: r.received, kind: kind, lost: m.lossOf(id), pod: m.strs.of(e.pod), svc: m.strs.of(e.service),
 		fact: event.ID{Origin: m.strs.text[m.own(r).origin], N: r.factN},
 	}
 	if r.entry != 0 {

@@ -101,7 +101,7 @@ func (m *Model) farEnd(id uint32, t *Troubled) {
 	other, dialled := m.across(id)
 	if other != 0 {
 		o := m.socks.At(other)
-		t.Paired = o.flags&(fOrphan|fFailed|fReset|fClosed) == 0 && m.words.text[o.state] == "established"
+		t.Paired = !m.unheard(m.own(o).src) && o.flags&(fOrphan|fFailed|fReset|fClosed) == 0 && m.words.text[o.state] == "established"
 	}
 	if r.entry == 0 && dialled == 0 && other != 0 {
 		dialled = m.dialled(m.tuple(r)) // both ends are on one machine, and there may be an entry still

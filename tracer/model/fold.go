@@ -198,9 +198,13 @@ func (m *Model) trouble(id uint32, t int64) {
 		p.sign = t
 	}
 	if is == was {
+		if is != healthy && r.flags&fMirror != 0 {
+			m.pairUp(id) // the other end may have fallen silent meanwhile
+		}
 		return
 	}
 	m.setStatus(id, is)
+	m.pairUp(id)
 	r = m.socks.At(id)
 	switch {
 	case is == stalled:

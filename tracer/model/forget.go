@@ -5,6 +5,7 @@ func (m *Model) remove(id uint32) {
 	r := m.socks.At(id)
 	delete(m.shut, id)
 	delete(m.bad, id)
+	delete(m.ways, id)
 	m.uncount(id)
 	if r.cookie != 0 {
 		m.byCookie.Delete(cookieKey{m.own(r).src, r.cookie}, id)

@@ -72,6 +72,7 @@ type peerKey struct {
 	dialled bool
 	self    bool
 	ledger  uint32 // names: the node that the ledger proved where the address does not tell it
+	egress  bool   // with ledger: it let the connection out, and changed only where it seems to come from
 }
 
 // clientCount counts far ends that the ledger knows, by network: what stands in a network may be learned later.
@@ -157,7 +158,7 @@ func (m *Model) peerOf(k peerKey) uint32 {
 		m.peersByIP[k.ip] = append(m.peersByIP[k.ip], id)
 		if k.ledger != 0 {
 			plain := k
-			plain.ledger = 0
+			plain.ledger, plain.egress = 0, false
 			p := m.peers.At(m.peerOf(plain))
 			p.siblings = append(p.siblings, id)
 		}
@@ -198,7 +199,7 @@ func (m *Model) resolvePeer(id uint32) {
 	own := m.strs.text[m.watchers[p.key.src].node]
 	res := m.addrs.resolve(question{ip: ip, own: own, dialled: p.key.dialled, self: p.key.self}, m.inv)
 	if p.key.ledger != 0 && (res.Kind != KindNode && res.Kind != KindLocal || res.Node != m.strs.text[p.key.ledger]) {
-		res = ledgerResolution(m.strs.text[p.key.ledger], own)
+		res = ledgerResolution(m.strs.text[p.key.ledger], own, p.key.egress)
 	}
 	if p.lane != 0 && res.Kind == p.res.Kind && res.Node == p.res.Node && res.Because == p.res.Because {
 		return
@@ -221,10 +222,13 @@ func (m *Model) resolvePeer(id uint32) {
 	m.movePeer(id, m.hopOf(hopKeyOf(&res, ip)))
 }
 
-func ledgerResolution(node, own string) Resolution {
+func ledgerResolution(node, own string, egress bool) Resolution {
 	r := Resolution{Kind: KindNode, Role: event.ViaEntry, Node: node, Because: "its conntrack entry stands at " + node}
-	if node == own {
+	switch {
+	case node == own:
 		r.Kind, r.Role = KindLocal, event.ViaLocal
+	case egress:
+		r.Role, r.Because = event.ViaEgress, "it leaves by "+node+": its conntrack entry stands there"
 	}
 	return r
 }

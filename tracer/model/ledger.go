@@ -129,6 +129,7 @@ func (m *Model) applyNAT(ev *event.Event, b *event.NATFact, src uint32, t int64)
 		m.place(r)
 		m.pairUp(r)
 	}
+	m.leadOn(id)
 }
 
 // destroyEntry forgets an entry, but for what it told of a socket that still lives.
@@ -136,6 +137,7 @@ func (m *Model) destroyEntry(id uint32, why Loss, ev *event.Event) {
 	e := m.ledger.entries.At(id)
 	m.ledger.byOrig.Delete(m.ledger.orig(e), id)
 	m.ledger.leaveCrowd(e)
+	m.loseWay(id, why, ev)
 	if e.row != 0 {
 		e.gone, e.died, e.lost = true, ev.Time.UnixNano(), why
 		m.strand(e.row, ev)

@@ -68,6 +68,8 @@ type Model struct {
 	picks  []pick
 	// Resets that a node sent, and that a pod received, until the other half is told.
 	sent, received map[tupleKey]halfReset
+	ways           map[uint32]wayLost // sockets that dialled and whose way a node has forgotten
+	resetWays      map[tupleKey]resetWay
 
 	follow  func(*Flow)
 	bad     map[uint32]struct{} // sockets that retransmitted in half window badHalf
@@ -114,6 +116,7 @@ func New(opts Options) *Model {
 		sick: make(map[uint32]struct{}), spare: make(map[uint32]struct{}),
 		shut: make(map[uint32]int64), bad: make(map[uint32]struct{}),
 		sent: make(map[tupleKey]halfReset), received: make(map[tupleKey]halfReset),
+		ways: make(map[uint32]wayLost), resetWays: make(map[tupleKey]resetWay),
 		asked: make(map[string]Asked), lost: make(map[string]uint64), evicted: make(map[string]uint64),
 	}
 	m.byCookie = compact.NewIndex(func(id uint32) cookieKey {

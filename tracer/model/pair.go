@@ -34,8 +34,8 @@ func (m *Model) dialled(k tupleKey) uint32 {
 	return m.ledger.byDialled.Get(k)
 }
 
-// pairUp marks the dialling end where both ends of a connection are seen: the connection counts once, at the end that
-// accepted it.
+// pairUp chooses the end that counts where both ends of a connection are seen. It is the one that accepted it, unless that
+// one knows of no trouble, or is not heard any more, while the one that dialled gets no answer.
 func (m *Model) pairUp(id uint32) {
 	other := m.otherEnd(id)
 	if other == 0 || other == id {
@@ -51,6 +51,39 @@ func (m *Model) pairUp(id uint32) {
 	if o.role == dialled || (r.role == accepted && o.role != accepted) {
 		hide, show = other, id
 	}
+	if m.tellsMore(m.socks.At(hide), m.socks.At(show)) {
+		hide, show = show, hide
+	}
+	m.hideEnd(hide, show)
+}
+
+// tellsMore says whether the end of a connection that dialled shows its trouble, and the one that accepted it does not.
+func (m *Model) tellsMore(dialled, accepted *row) bool {
+	if dialled.status == healthy || dialled.flags&(fFailed|fReset|fClosed) != 0 {
+		return false
+	}
+	if m.unheard(m.own(accepted).src) {
+		return !m.unheard(m.own(dialled).src)
+	}
+	return dialled.status == stalled && accepted.status == healthy
+}
+
+// unheard says whether a watcher that is to be heard all the time has not been for a while: what it said last is no news.
+func (m *Model) unheard(src uint32) bool {
+	w := &m.watchers[src]
+	return w.beats && m.clock-w.heard >= silentAfter
+}
+
+// showEnd lets an end of a connection count instead of the other one.
+func (m *Model) showEnd(id uint32) {
+	if other := m.otherEnd(id); other != 0 && other != id {
+		m.hideEnd(other, id)
+		return
+	}
+	m.unhide(id)
+}
+
+func (m *Model) hideEnd(hide, show uint32) {
 	m.uncount(hide)
 	m.socks.At(hide).flags |= fMirror
 	m.unhide(show)

@@ -65,4 +65,9 @@ func (m *Model) forgetHalves(t int64) {
 			}
 		}
 	}
+	for k, h := range m.resetWays {
+		if h.at+pairAge < t {
+			delete(m.resetWays, k)
+		}
+	}
 }

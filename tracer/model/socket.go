@@ -20,7 +20,7 @@ const (
 // flags of a row.
 const (
 	fCounted  uint16 = 1 << iota // stands in its cell's tally
-	fMirror                      // the dialling end of a connection whose accepting end is seen too: that one counts
+	fMirror                      // an end of a connection whose other end is seen too, and counts
 	fOrphan                      // closed by its application, the kernel still tries
 	fFailed                      // the kernel has reported an error that ends it
 	fReset                       // a reset has ended it
@@ -34,6 +34,7 @@ const (
 	fStranded                    // its node has forgotten how to translate it
 	fShut                        // its peer answers, and keeps its window shut
 	fRefused                     // its node itself sent the reset that ends it
+	fSecond                      // its connection's other end has ended in trouble: its own end is no second one
 )
 
 // row is what is known of every socket. It holds no pointers, so that a million of them cost the garbage collector nothing,
@@ -230,13 +231,9 @@ func (m *Model) place(id uint32) {
 	dialled := m.words.text[r.role] == string(event.RoleDialled)
 	key := peerKey{src: m.own(r).src, ip: m.peer(r), dialled: dialled, self: m.peer(r) == m.local(r) || loopback(m.local(r))}
 	p := m.peerOf(key)
-	if r.entry != 0 {
-		if node := m.ledger.entries.At(r.entry).provesNode(r); node != 0 {
-			if res := &m.peers.At(p).res; res.Kind != KindNode && res.Kind != KindLocal || res.Node != m.strs.text[node] {
-				key.ledger = node
-				p = m.peerOf(key)
-			}
-		}
+	if node, egress := m.provedNode(r); node != 0 && m.peers.At(p).res.yields(m.strs.text[node], r.entry == 0) {
+		key.ledger, key.egress = node, egress
+		p = m.peerOf(key)
 	}
 	port := r.lport
 	if dialled {
@@ -302,10 +299,8 @@ func (m *Model) socketOf(r *row) event.Socket {
 // viaOf returns the via of a socket: proved where the ledger has its entry at the node that the address names.
 func (m *Model) viaOf(r *row) *event.Via {
 	p := m.peers.At(m.cells.At(r.cell).peer)
-	if r.entry != 0 {
-		if node := m.ledger.entries.At(r.entry).provesNode(r); node != 0 && m.strs.text[node] == p.res.Node {
-			return p.proved
-		}
+	if node, _ := m.provedNode(r); node != 0 && m.strs.text[node] == p.res.Node {
+		return p.proved
 	}
 	return p.via
 }

@@ -56,7 +56,7 @@ func (m *Model) strand(id uint32, ev *event.Event) {
 	if r.entry != 0 {
 		name = m.strs.text[m.ledger.entries.At(r.entry).node]
 	}
-	m.lose(name, m.lossOf(r), ev, 0)
+	m.lose(name, m.lossOf(id), ev, 0)
 }
 
 // lose notes that a node forgot one more open connection, which had been silent for so long where that is known.
@@ -149,13 +149,15 @@ func (m *Model) rescue(id uint32, at int64) {
 		return
 	}
 	since := int64(0)
-	if r.entry != 0 {
+	if w, ok := m.ways[id]; ok {
+		since = w.at
+	} else if r.entry != 0 {
 		since = m.ledger.entries.At(r.entry).died
 	} else if n := m.inv.nodes[m.behind(m.cells.At(r.cell)).key.Name]; n != nil {
 		since = n.bootAt
 	}
 	if at > since+sameMoment {
-		m.recount(id, func(r *row) { r.flags &^= fStranded })
+		m.findWay(id)
 	}
 }
 
@@ -163,12 +165,16 @@ func (m *Model) rescue(id uint32, at int64) {
 const sameMoment = int64(250e6)
 
 // lossOf returns what took the entry of a row's connection while it was open.
-func (m *Model) lossOf(r *row) Loss {
+func (m *Model) lossOf(id uint32) Loss {
+	r := m.socks.At(id)
+	w, dialled := m.ways[id]
 	switch {
 	case r.flags&fRefused != 0:
 		return LossRefused
 	case r.flags&fStranded == 0:
 		return LossNone
+	case dialled:
+		return w.lost
 	case r.entry != 0:
 		return m.ledger.entries.At(r.entry).lost
 	}
