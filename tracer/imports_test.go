@@ -37,8 +37,9 @@ var table = map[string]rule{
 	"tracer/filter":          {},
 	"tracer/compact":         {}, // tables without pointers
 	"tracer/tick":            {}, // timers that fire together
-	"tracer/model":           {ours: []string{"tracer/compact", "tracer/event"}},
-	"tracer/diagnose":        {ours: []string{"tracer/event", "tracer/model"}},
+	"tracer/model": {ours: []string{"tracer/compact", "tracer/event"},
+		tests: []string{"tracer/source/kubenode"}}, // from real objects to the node that a peer's address names
+	"tracer/diagnose": {ours: []string{"tracer/event", "tracer/model"}},
 	"tracer": {ours: []string{"tracer/event", "tracer/model", "tracer/diagnose", "tracer/tick"}, others: golangX,
 		tests: []string{"tracer/source/nodefile", "tracer/source/stream"}}, // recordings
 	// One room with two doors: the kernel's events are kept only for namespaces that the census knows.

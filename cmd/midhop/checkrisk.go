@@ -107,16 +107,19 @@ func (s *sight) carriesNone(service, node string) bool {
 	return true
 }
 
-// rangeOf returns the node whose pod range holds an address, empty where none is known to.
+// rangeOf returns the node whose pod range holds an address, empty where none is known to, or more than one.
 func (s *sight) rangeOf(ip netip.Addr) string {
+	found := ""
 	for name, n := range s.nodes {
-		for _, p := range n.PodCIDRs {
-			if p.Contains(ip) {
-				return name
-			}
+		if !slices.ContainsFunc(n.PodCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			continue
 		}
+		if found != "" {
+			return ""
+		}
+		found = name
 	}
-	return ""
+	return found
 }
 
 // goneBy tells by when a preemptible node must go, where that is known.

@@ -18,6 +18,7 @@ import (
 	"github.com/midhop/midhop/tracer"
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/model"
+	"github.com/midhop/midhop/tracer/report"
 )
 
 // sightOptions say what a command that answers once looks at: this machine for a while, or a recording to its end.
@@ -339,6 +340,9 @@ func (s *sight) tooLittle() []string {
 	}
 	if c.NodesKnown > c.NodesSeen+len(c.Silent) {
 		why = append(why, fmt.Sprintf("%d of %s were looked from", c.NodesSeen, plural(c.NodesKnown, "node")))
+	}
+	for _, what := range slices.Sorted(maps.Keys(c.Unwatched)) {
+		why = append(why, fmt.Sprintf("%s cannot be watched (%s)", plural(int(c.Unwatched[what]), "node"), report.Clean(what)))
 	}
 	if len(c.Silent) > 0 {
 		why = append(why, "nothing is heard any more from "+listed(c.Silent))

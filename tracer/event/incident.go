@@ -81,12 +81,14 @@ type Remedy struct {
 // Coverage says how much was seen.
 type Coverage struct {
 	NodesSeen  int          `json:"nodes_seen"`          // nodes whose agent is heard, this machine included
-	NodesKnown int          `json:"nodes_known"`         // nodes of the inventory; 0: no inventory
+	NodesKnown int          `json:"nodes_known"`         // nodes of the inventory that could be watched; 0: no inventory
 	LookAge    Opt[Seconds] `json:"look_age_s,omitzero"` // the oldest of the newest censuses
 	Since      Timestamp    `json:"since,omitzero"`      // watching since; what died before was not seen
 	Missing    []string     `json:"missing,omitempty"`   // facts without any rung
 	Silent     []string     `json:"silent,omitempty"`    // nodes whose agent has fallen silent
 	Behind     []string     `json:"behind,omitempty"`    // facts that their source cannot follow at the moment, each with the reason
+	// Unwatched counts the further nodes of the inventory on which no agent can run, by what they are: fargate, windows.
+	Unwatched map[string]int64 `json:"unwatched,omitempty"`
 }
 
 // Hit counts an incident's sockets of one pod or service.

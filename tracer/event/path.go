@@ -116,18 +116,31 @@ type Address struct {
 
 // Node is what is known of a node. A fact replaces all that the same source said of it before.
 type Node struct {
-	Name      string         `json:"name"`
-	UID       string         `json:"uid,omitempty"`
-	Addresses []Address      `json:"addresses,omitempty"`
-	PodCIDRs  []netip.Prefix `json:"pod_cidrs,omitempty"`
-	Zone      string         `json:"zone,omitempty"`
-	Platform  string         `json:"platform,omitempty"` // gke, eks, aks, where it shows
-	Spot      string         `json:"spot,omitempty"`     // preemptible, spot
-	Created   Timestamp      `json:"created,omitzero"`
-	BootID    string         `json:"boot_id,omitempty"`
-	Ready     string         `json:"ready,omitempty"` // true, false, unknown, as the Ready condition says; empty: not told
-	Taints    []string       `json:"taints,omitempty"`
-	Causes    []Cause        `json:"causes,omitempty"` // what its source says of its fate
+	Name      string    `json:"name"`
+	UID       string    `json:"uid,omitempty"`
+	Addresses []Address `json:"addresses,omitempty"`
+	// PodCIDRs are the ranges from which only this node's pods have addresses.
+	PodCIDRs []netip.Prefix `json:"pod_cidrs,omitempty"`
+	// PodCIDRsFrom is the field that names them where it is not spec.podCIDRs, such as "k8s.ovn.org/node-subnets".
+	PodCIDRsFrom string `json:"pod_cidrs_from,omitempty"`
+	// PodCIDRsOwn tells which addresses of each range are the node itself, counted from the range's first: its tunnel device,
+	// bridge or gateway, by the rule of its network plugin. Empty: none is. Absent: nobody knows the plugin, and 0 and 1 are
+	// guessed.
+	PodCIDRsOwn Opt[[]int] `json:"pod_cidrs_own,omitzero"`
+	// PodNets are ranges from which pods of whatever node have addresses: what stands there is a pod, and which node it is on is
+	// not told.
+	PodNets  []netip.Prefix `json:"pod_nets,omitempty"`
+	Plugin   string         `json:"plugin,omitempty"` // the network plugin, as its marks on the object tell
+	Zone     string         `json:"zone,omitempty"`
+	Platform string         `json:"platform,omitempty"` // gke, eks, aks, where it shows
+	Spot     string         `json:"spot,omitempty"`     // preemptible, spot
+	OS       string         `json:"os,omitempty"`       // windows; absent: Linux, or not told
+	Virtual  string         `json:"virtual,omitempty"`  // what stands behind a node that is no machine, such as fargate: nothing runs there to watch, or to be asked
+	Created  Timestamp      `json:"created,omitzero"`
+	BootID   string         `json:"boot_id,omitempty"`
+	Ready    string         `json:"ready,omitempty"` // true, false, unknown, as the Ready condition says; empty: not told
+	Taints   []string       `json:"taints,omitempty"`
+	Causes   []Cause        `json:"causes,omitempty"` // what its source says of its fate
 }
 
 // CauseKind is one thing that may be the end of a node, or of the connections that cross it.

@@ -17,6 +17,7 @@ type Resolution struct {
 	Because    string // provenance, or why it is unknown
 	Candidates []string
 	Balancer   bool // KindDirect: the peer is a balancer, else a client
+	Guess      bool // no field names the address: it follows from a rule of the network plugin, or of most of them
 }
 
 // holding is one node's hold on one address, as one field of one source said. A hold that ended is kept as a tombstone:
@@ -25,6 +26,7 @@ type holding struct {
 	node  string
 	from  string // "status InternalIP", "agent eth0", ...
 	said  string // source of the fact
+	guess bool   // see Resolution.Guess
 	since int64
 	until int64 // 0: still held
 }
@@ -35,10 +37,9 @@ const maxTombstones = 4
 // addresses maps addresses to what holds them. Every answer names the field that it rests on.
 type addresses struct {
 	exact     map[netip.Addr][]holding
-	cidrs     map[netip.Prefix]string // pod range -> node
-	cidrSince map[netip.Prefix]int64  // when it was told first
-	bits      []int                   // lengths that occur in cidrs, longest first
-	near      map[netip.Prefix]int    // /24 or /64 around the current addresses of nodes -> how many
+	cidrs     map[netip.Prefix][]ranged // pod range -> those who have it, in the order in which they were told
+	bits      []int                     // lengths that occur in cidrs, longest first
+	near      map[netip.Prefix]int      // /24 or /64 around the current addresses of nodes -> how many
 	balancers []netip.Prefix
 	inventory bool   // somebody listed the nodes, not only agents themselves
 	gen       uint64 // raised whenever an answer may have changed
@@ -57,8 +58,7 @@ func Balancers() []netip.Prefix { return slices.Clone(builtinBalancers) }
 func newAddresses(balancers []netip.Prefix) *addresses {
 	return &addresses{
 		exact:     make(map[netip.Addr][]holding),
-		cidrs:     make(map[netip.Prefix]string),
-		cidrSince: make(map[netip.Prefix]int64),
+		cidrs:     make(map[netip.Prefix][]ranged),
 		near:      make(map[netip.Prefix]int),
 		balancers: append(slices.Clone(builtinBalancers), balancers...),
 		gen:       1,
@@ -156,57 +156,6 @@ func (a *addresses) current(ip netip.Addr) (first holding, nodes []string) {
 	return first, nodes
 }
 
-func (a *addresses) addCIDR(p netip.Prefix, node string, t int64) {
-	p = p.Masked()
-	if a.cidrs[p] == node {
-		return
-	}
-	a.cidrs[p], a.cidrSince[p] = node, t
-	if !slices.Contains(a.bits, p.Bits()) {
-		a.bits = append(a.bits, p.Bits())
-		slices.Sort(a.bits)
-		slices.Reverse(a.bits)
-	}
-	a.touchRange(p)
-}
-
-func (a *addresses) dropCIDR(p netip.Prefix, node string) {
-	if p = p.Masked(); a.cidrs[p] == node {
-		delete(a.cidrs, p)
-		delete(a.cidrSince, p)
-		a.touchRange(p)
-	}
-}
-
-// buryCIDR ends a node's hold on a pod range and leaves tombstones of the two addresses by which peers knew the node.
-func (a *addresses) buryCIDR(p netip.Prefix, node, said string, t int64) {
-	p = p.Masked()
-	if a.cidrs[p] != node {
-		return
-	}
-	since := a.cidrSince[p]
-	a.dropCIDR(p, node)
-	for i, ip := range []netip.Addr{p.Addr(), p.Addr().Next()} {
-		from := [...]string{"podCIDR .0", "podCIDR .1"}[i]
-		a.hold(ip, holding{node: node, from: from, said: said, since: since})
-		a.release(ip, node, said, t)
-	}
-}
-
-// podCIDR returns the longest pod range that contains an address, and its node.
-func (a *addresses) podCIDR(ip netip.Addr) (netip.Prefix, string) {
-	for _, bits := range a.bits {
-		p, err := ip.Prefix(bits)
-		if err != nil {
-			continue
-		}
-		if node, ok := a.cidrs[p]; ok {
-			return p, node
-		}
-	}
-	return netip.Prefix{}, ""
-}
-
 // around is the neighbourhood in which nodes are likely to have further nodes.
 func around(ip netip.Addr) netip.Prefix {
 	bits := 24
@@ -240,12 +189,17 @@ func (a *addresses) resolve(q question, inv *inventory) Resolution {
 	switch {
 	case len(nodes) == 1 && nodes[0] == q.own:
 		return local(word.from + " of this node")
+	case len(nodes) == 1 && inv.virtual(nodes[0]) != "":
+		return Resolution{
+			Kind: KindPod, Role: event.ViaPod, Node: nodes[0],
+			Because: word.from + " of " + nodes[0] + ", which is no machine (" + inv.virtual(nodes[0]) + "): the pod itself",
+		}
 	case len(nodes) == 1:
 		return Resolution{Kind: KindNode, Role: event.ViaEntry, Node: nodes[0], Because: word.from + a.before(q.ip, nodes[0])}
 	}
-	cidr, cidrNode := a.podCIDR(q.ip)
-	if cidrNode != "" && cidrNode == q.own && q.ip == cidr.Addr().Next() {
-		return local("podCIDR .1 of this node: its bridge") // before ambiguity: every node's agent may report a bridge
+	rng := a.podRange(q.ip)
+	if which := rng.own(q.ip); which.bridge() && rng.node() == q.own {
+		return local(which.text() + " of this node: its bridge") // before ambiguity: every node's agent may report a bridge
 	}
 	if len(nodes) > 1 {
 		return Resolution{
@@ -259,11 +213,14 @@ func (a *addresses) resolve(q question, inv *inventory) Resolution {
 	if svc := inv.serviceByVIP[q.ip]; svc != "" {
 		return local("address of service " + svc + ", translated on this node")
 	}
-	if cidrNode != "" {
-		return podRange(q, cidr, cidrNode, local)
+	if rng.nodes() != nil {
+		return rng.resolve(q, local)
 	}
 	if r, ok := a.tombstone(q.ip); ok {
 		return r
+	}
+	if rng.known() {
+		return rng.somePod()
 	}
 	for _, b := range a.balancers {
 		if b.Contains(q.ip) {
@@ -284,24 +241,6 @@ func (a *addresses) resolve(q question, inv *inventory) Resolution {
 	return Resolution{Kind: KindDirect, Role: event.ViaDirect, Because: "outside every known range: the client itself"}
 }
 
-// podRange answers for an address in a node's pod range: its network address is the node's tunnel device (flannel.1) and
-// the next one its bridge or gateway (cni0, antrea-gw0); everything else is a pod.
-func podRange(q question, cidr netip.Prefix, node string, local func(string) Resolution) Resolution {
-	var which string
-	switch q.ip {
-	case cidr.Addr():
-		which = "podCIDR .0"
-	case cidr.Addr().Next():
-		which = "podCIDR .1"
-	default:
-		return Resolution{Kind: KindPod, Role: event.ViaPod, Node: node, Because: "in podCIDR " + cidr.String() + " of " + node}
-	}
-	if node == q.own {
-		return local(which + " of this node")
-	}
-	return Resolution{Kind: KindNode, Role: event.ViaEntry, Node: node, Because: which}
-}
-
 // tombstone answers with the node that held the address last: deleted nodes keep their dead connections.
 func (a *addresses) tombstone(ip netip.Addr) (Resolution, bool) {
 	last := a.lastDead(ip)
@@ -310,7 +249,7 @@ func (a *addresses) tombstone(ip netip.Addr) (Resolution, bool) {
 	}
 	return Resolution{
 		Kind: KindNode, Role: event.ViaEntry, Node: last.node,
-		Because: last.from + ", held from " + second(last.since) + " until " + second(last.until),
+		Because: last.from + ", held from " + second(last.since) + " until " + second(last.until), Guess: last.guess,
 	}, true
 }
 

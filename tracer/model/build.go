@@ -120,6 +120,9 @@ func (m *Model) buildVias(s *Snapshot, named map[HopKey]Named) {
 		if ok {
 			r.IP, r.Because = unspecifiedIP, ""
 		}
+		if view.Guess != "" {
+			r.Guess = view.Guess
+		}
 		m.addHop(r, uint32(id), n)
 		if h.key.Kind == KindNode || h.key.Kind == KindLocal {
 			m.describeNode(r, view.Node, s)

@@ -48,8 +48,7 @@ func (m *Model) PodNode(ip netip.Addr) string {
 	if e, ok := m.inv.podGone[ip]; ok {
 		return e.Node
 	}
-	_, node := m.addrs.podCIDR(ip)
-	return node
+	return m.addrs.podRange(ip).node()
 }
 
 // ServiceAt names the service behind an address and port that clients dial, empty where none is known.

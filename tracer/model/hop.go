@@ -184,8 +184,7 @@ func (m *Model) crowdedOut(src uint32, s *event.Socket, role event.Role) bool {
 	if _, nodes := m.addrs.current(s.Peer.IP); len(nodes) > 0 || m.inv.podByIP[s.Peer.IP] != "" {
 		return false
 	}
-	_, node := m.addrs.podCIDR(s.Peer.IP)
-	return node == ""
+	return !m.addrs.podRange(s.Peer.IP).known()
 }
 
 // resolvePeer brings a peer's resolution up to date, and moves it to another lane where the answer is another hop.

@@ -144,7 +144,7 @@ func (m *Model) networkKind(n netip.Prefix) event.ClientKind {
 			return event.ClientLoadBalancer
 		}
 	}
-	if _, node := m.addrs.podCIDR(n.Addr()); node != "" {
+	if m.addrs.podRange(n.Addr()).known() {
 		return event.ClientPod
 	}
 	if m.addrs.near[n] > 0 {
@@ -228,9 +228,10 @@ func (h *hits) top() []event.Hit {
 
 // Coverage says from how much the model speaks. silent names the nodes whose agent is not heard any more.
 func (m *Model) Coverage(at Instant, silent []string) event.Coverage {
-	c := event.Coverage{NodesKnown: m.inv.told(), Since: m.Since().Time(), Silent: silent, Behind: m.inv.behindList()}
+	known, unwatched := m.inv.told()
+	c := event.Coverage{NodesKnown: known, Unwatched: unwatched, Since: m.Since().Time(), Silent: silent, Behind: m.inv.behindList()}
 	if !m.addrs.inventory {
-		c.NodesKnown = 0
+		c.NodesKnown, c.Unwatched = 0, nil
 	}
 	oldest := int64(0)
 	missing := make(map[string]bool)

@@ -108,13 +108,16 @@ func fill(out, from *event.Node) {
 	or(&out.Zone, from.Zone)
 	or(&out.Platform, from.Platform)
 	or(&out.Spot, from.Spot)
+	or(&out.Plugin, from.Plugin)
+	or(&out.OS, from.OS)
+	or(&out.Virtual, from.Virtual)
 	or(&out.BootID, from.BootID)
 	or(&out.Ready, from.Ready)
 	if out.Created.IsZero() {
 		out.Created = from.Created
 	}
-	if out.PodCIDRs == nil {
-		out.PodCIDRs = from.PodCIDRs
+	if out.PodCIDRs == nil && out.PodNets == nil { // what is said of ranges is said by one voice
+		out.PodCIDRs, out.PodCIDRsFrom, out.PodCIDRsOwn, out.PodNets = from.PodCIDRs, from.PodCIDRsFrom, from.PodCIDRsOwn, from.PodNets
 	}
 	if out.Taints == nil {
 		out.Taints = from.Taints
@@ -142,13 +145,52 @@ func (inv *inventory) behindList() (out []string) {
 }
 
 // told counts the nodes that a fact describes: a machine that only speaks, such as one that merges others' streams, is none.
-func (inv *inventory) told() (n int) {
+// Those on which nothing can watch are counted apart, by what they are.
+func (inv *inventory) told() (n int, unwatched map[string]int64) {
 	for _, nd := range inv.nodes {
-		if len(nd.facts) > 0 {
+		switch what := nd.unwatchable(); {
+		case len(nd.facts) == 0:
+		case what != "":
+			if unwatched == nil {
+				unwatched = make(map[string]int64)
+			}
+			unwatched[what]++
+		default:
 			n++
 		}
 	}
-	return n
+	return n, unwatched
+}
+
+// unwatchable says why no agent can run on a node, empty where one can, or does.
+func (n *node) unwatchable() string {
+	what := ""
+	for i := range n.facts {
+		f := &n.facts[i]
+		if fromAgent(f.said) {
+			return ""
+		}
+		if f.node.Virtual != "" {
+			what = f.node.Virtual
+		} else if what == "" {
+			what = f.node.OS
+		}
+	}
+	return what
+}
+
+// virtual names what stands behind a node that is no machine, empty for any other.
+func (inv *inventory) virtual(name string) string {
+	n := inv.nodes[name]
+	if n == nil {
+		return ""
+	}
+	for i := range n.facts {
+		if v := n.facts[i].node.Virtual; v != "" {
+			return v
+		}
+	}
+	return n.was.Virtual
 }
 
 // sayer is who says a fact about a node. An agent that also reads the API of its own node speaks with two voices: what
@@ -205,6 +247,9 @@ func (m *Model) applyNode(ev *event.Event, b *event.NodeFact, t int64) {
 		before = event.Node{}
 	}
 	n.facts[i].node = b.Node
+	if before.Virtual != b.Node.Virtual {
+		m.addrs.touchAll()
+	}
 	for _, a := range before.Addresses {
 		if !slices.ContainsFunc(b.Node.Addresses, func(o event.Address) bool { return o.IP == a.IP }) {
 			m.addrs.release(a.IP, name, said, t)
@@ -215,25 +260,14 @@ func (m *Model) applyNode(ev *event.Event, b *event.NodeFact, t int64) {
 			m.addrs.hold(a.IP.Unmap(), holding{node: name, from: a.From, said: said, since: t})
 		}
 	}
-	for _, p := range before.PodCIDRs {
-		if !slices.Contains(b.Node.PodCIDRs, p) {
-			m.addrs.dropCIDR(p, name)
-		}
-	}
-	for _, p := range b.Node.PodCIDRs {
-		if p.IsValid() {
-			m.addrs.addCIDR(p, name, t)
-		}
-	}
+	m.addrs.replaceRanges(&before, &b.Node, said, t)
 }
 
 func (m *Model) releaseNode(n *event.Node, said string, t int64) {
 	for _, a := range n.Addresses {
 		m.addrs.release(a.IP.Unmap(), n.Name, said, t)
 	}
-	for _, p := range n.PodCIDRs {
-		m.addrs.buryCIDR(p, n.Name, said, t)
-	}
+	m.addrs.buryRanges(n, said, t)
 }
 
 // applyPod folds a pod. Pods of the host's network hold no address of their own.

@@ -265,8 +265,8 @@ func (m *Model) clientKind(ip netip.Addr) event.ClientKind {
 	if _, nodes := m.addrs.current(ip); len(nodes) > 0 {
 		return event.ClientNode
 	}
-	if p, node := m.addrs.podCIDR(ip); node != "" {
-		if ip == p.Addr() || ip == p.Addr().Next() {
+	if rng := m.addrs.podRange(ip); rng.known() {
+		if rng.own(ip).node != "" {
 			return event.ClientNode
 		}
 		return event.ClientPod

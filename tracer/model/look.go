@@ -41,6 +41,7 @@ type Hop struct {
 	Node       string // of a node, or the node that a pod's address belongs to
 	IP         netip.Addr
 	Because    string
+	Guess      string // by which rule an address of it is a node's, where no field says so and no ledger has shown it; else empty
 	Candidates []string
 	Sockets    int
 	AtRisk     int
@@ -96,6 +97,9 @@ func (m *Model) hop(id uint32) Hop {
 			if out.born == 0 || pe.born < out.born {
 				out.born, out.IP, out.Because = pe.born, pe.key.ip.IP(), pe.res.Because
 				out.Node, out.Candidates = pe.res.Node, pe.res.Candidates
+			}
+			if pe.res.Guess && pe.sockets > 0 && pe.clients.known == 0 {
+				out.Guess = pe.res.Because
 			}
 			if u := time.Duration(pe.cadence.usual); u > 0 && pe.sockets > 0 && (out.Usual == 0 || u < out.Usual) {
 				out.Usual = u

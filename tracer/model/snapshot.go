@@ -63,6 +63,7 @@ type ViaRow struct {
 	Kind      ViaKind
 	IP        netip.Addr // of the node or address, zero where the row stands for several
 	Because   string     // provenance of the address
+	Guess     string     // by which rule an address is this node's, where no field says so and no ledger has shown it; else empty
 	Sockets   int
 	Active    int
 	AtRisk    int

@@ -106,6 +106,7 @@ func (r *Redactor) learn(e *event.Event) {
 			own(a.IP)
 		}
 		r.keep(b.Node.PodCIDRs)
+		r.keep(b.Node.PodNets)
 	case *event.PodFact:
 		own(b.Pod.IPs...)
 	case *event.ServiceFact:

@@ -32,6 +32,7 @@ type ViaJSONService struct {
 type ViaJSONRow struct {
 	Via       string            `json:"via"`
 	Kind      model.ViaKind     `json:"kind"`
+	Inferred  string            `json:"inferred,omitempty"` // the rule by which an address is this node's, where no field says so and no ledger has shown it
 	Sockets   int               `json:"sockets"`
 	Share     *float64          `json:"share,omitempty"` // 0 to 1, of all sockets; absent where there are none
 	Doomed    int               `json:"doomed"`
@@ -71,7 +72,7 @@ func NewViaJSON(s *model.Snapshot) ViaJSON {
 }
 
 func newViaJSONRow(s *model.Snapshot, r *model.ViaRow) ViaJSONRow {
-	row := ViaJSONRow{Via: r.Via, Kind: r.Kind, Sockets: r.Sockets, Doomed: r.Doomed(), Pods: orEmpty(r.Pods), Services: orEmpty(r.Services)}
+	row := ViaJSONRow{Via: r.Via, Kind: r.Kind, Inferred: r.Guess, Sockets: r.Sockets, Doomed: r.Doomed(), Pods: orEmpty(r.Pods), Services: orEmpty(r.Services)}
 	if s.Totals.Sockets > 0 {
 		share := float64(r.Sockets) / float64(s.Totals.Sockets)
 		row.Share = &share

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,9 @@ func viaFields(total int) []Field[model.ViaRow] {
 			return Text{r.Via, viaClass(r)}
 		}},
 		{Column{Key: "kind", Title: "KIND", Width: 6}, func(_ Context, r *model.ViaRow) Text {
+			if r.Guess != "" {
+				return Text{string(r.Kind) + "?", Muted}
+			}
 			return Text{string(r.Kind), Muted}
 		}},
 		{Column{Key: "sockets", Title: "SOCKETS", Right: true}, func(_ Context, r *model.ViaRow) Text {
@@ -153,13 +157,20 @@ func fill(t event.Table) Text {
 // no inventory tells; "standard" only where the API was read, since a list of addresses does not say.
 func NodeIs(cx Context, n event.Node) string {
 	var words []string
+	if n.Virtual != "" {
+		words = append(words, n.Virtual+", no machine")
+	}
 	switch {
+	case n.Virtual != "":
 	case n.Spot != "" && !n.Created.IsZero():
 		words = append(words, n.Spot+" "+Age(cx.Now.Sub(n.Created)))
 	case n.Spot != "":
 		words = append(words, n.Spot)
 	case n.UID != "" || n.Platform != "" || !n.Created.IsZero():
 		words = append(words, "standard")
+	}
+	if n.OS != "" {
+		words = append(words, n.OS)
 	}
 	if n.Ready == "false" || n.Ready == "unknown" {
 		words = append(words, "not ready")
@@ -195,7 +206,8 @@ const preemptibleLife = 24 * time.Hour
 
 // GoneBy is when a preemptible node will be gone at the latest, the zero time for any other.
 func GoneBy(n event.Node) time.Time {
-	if n.Spot != "preemptible" || n.Created.IsZero() {
+	google := n.Platform == "" || n.Platform == "gke" || n.Platform == "gce" // others' preemptible machines have no such end
+	if n.Spot != "preemptible" || n.Created.IsZero() || !google {
 		return time.Time{}
 	}
 	return n.Created.Add(preemptibleLife)
@@ -231,6 +243,9 @@ func viaSentences(s *model.Snapshot, rows []model.ViaRow, o ViaOptions) []Line {
 	if cure := removable(s); cure != nil {
 		out = append(out, cure)
 	}
+	if guess := guessed(rows); guess != nil {
+		out = append(out, guess)
+	}
 	seen := Words(Muted, Seen(o.Context, s))
 	return append(out, seen)
 }
@@ -261,13 +276,31 @@ func crossing(s *model.Snapshot, o ViaOptions) Line {
 		line = line.Append(Strong, fmt.Sprintf("%s of %s %s another node.", Count(s.Totals.Crossing), plural(s.Totals.Sockets, "socket"), verb))
 	}
 	if best := Heaviest(s); best != nil {
-		line = line.Append(Plain, fmt.Sprintf(" Losing %s kills %s%s", Clean(best.Via), Count(best.Sockets), ofServices(best.Services)))
+		line = line.Append(Plain, fmt.Sprintf(" Losing %s kills %s%s", Clean(best.Via)+inferredBy(best), Count(best.Sockets), ofServices(best.Services)))
 		if when := NoticeOf(o.Sample).String(); when != "" {
 			line = line.Append(Plain, ": "+when)
 		}
 		line = line.Append(Plain, ".")
 	}
 	return line
+}
+
+// inferredBy says that a node is behind an address only by a rule of its network, empty where it is told.
+func inferredBy(r *model.ViaRow) string {
+	if r.Guess == "" {
+		return ""
+	}
+	return " (inferred: " + Clean(r.Guess) + ")"
+}
+
+// guessed explains the marked kind, nil where no row has it.
+func guessed(rows []model.ViaRow) Line {
+	i := slices.IndexFunc(rows, func(r model.ViaRow) bool { return r.Guess != "" })
+	if i < 0 {
+		return nil
+	}
+	return Words(Muted, fmt.Sprintf("%s? is inferred: no field says that the address is the node's; %s of %s by the plugin's usual rule.",
+		rows[i].Kind, Clean(rows[i].Guess), Clean(rows[i].Via)))
 }
 
 // behindOf returns why a fact cannot be followed at the moment, empty where it can.
@@ -356,6 +389,9 @@ func ownNamespaceOnly(s *model.Snapshot) bool {
 func coverageGaps(b *strings.Builder, c *event.Coverage) {
 	if len(c.Silent) > 0 {
 		b.WriteString("; silent: " + firstFew(c.Silent, 4))
+	}
+	for _, what := range slices.Sorted(maps.Keys(c.Unwatched)) {
+		fmt.Fprintf(b, "; cannot be watched: %s (%s)", plural(int(c.Unwatched[what]), "node"), Clean(what))
 	}
 	if len(c.Missing) > 0 {
 		b.WriteString("; not seen here: " + firstFew(c.Missing, 6))

@@ -68,7 +68,7 @@ func objectOf(n *corev1.Node) *kubenode.Object {
 			PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs, ProviderID: n.Spec.ProviderID, Unschedulable: n.Spec.Unschedulable,
 		},
 		Status: kubenode.Status{NodeInfo: kubenode.NodeInfo{
-			BootID: n.Status.NodeInfo.BootID, KubeletVersion: n.Status.NodeInfo.KubeletVersion,
+			BootID: n.Status.NodeInfo.BootID, KubeletVersion: n.Status.NodeInfo.KubeletVersion, OS: n.Status.NodeInfo.OperatingSystem,
 		}},
 	}
 	if d := n.DeletionTimestamp; d != nil {

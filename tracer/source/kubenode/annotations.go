@@ -32,8 +32,10 @@ var addressKeys = []string{
 	// the same by network.
 	"k8s.ovn.org/node-gateway-router-lrp-ifaddr",
 	"k8s.ovn.org/node-gateway-router-lrp-ifaddrs",
+	"k8s.ovn.org/node-transit-switch-port-ifaddr",
 	"k8s.ovn.org/node-primary-ifaddr",
 	"k8s.ovn.org/host-cidrs",
+	"k8s.ovn.org/host-addresses",
 	// Kube-OVN (pkg/util): the node's port in the join subnet.
 	"ovn.kubernetes.io/ip_address",
 }
@@ -115,6 +117,11 @@ func address(text string) (netip.Addr, bool) {
 		}
 		ip = p.Addr()
 	}
+	return usable(ip)
+}
+
+// usable says whether an address can name a node, and brings it into its plain form.
+func usable(ip netip.Addr) (netip.Addr, bool) {
 	ip = ip.Unmap()
 	if ip.Zone() != "" || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() {
 		return netip.Addr{}, false

@@ -57,6 +57,7 @@ type Status struct {
 type NodeInfo struct {
 	BootID         string `json:"bootID"`
 	KubeletVersion string `json:"kubeletVersion"`
+	OS             string `json:"operatingSystem"`
 }
 
 // StatusAddress is one address that the kubelet or the cloud's controller reports.
@@ -86,6 +87,16 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *FieldError) Unwrap() error { return e.Err }
 
+// dedupe keeps the first word on each address: the status comes before annotations.
+func dedupe(list []event.Address) []event.Address {
+	seen := make(map[netip.Addr]bool, len(list))
+	return slices.DeleteFunc(list, func(a event.Address) bool {
+		again := seen[a.IP]
+		seen[a.IP] = true
+		return again
+	})
+}
+
 const cordonTaint = "node.kubernetes.io/unschedulable"
 
 // Node returns what the object says. A field that cannot be read is left out; the first one is the error, always a
@@ -104,29 +115,20 @@ func (o *Object) Node() (event.Node, error) {
 		bad("metadata.name", errors.New("missing"))
 	}
 	for i, a := range o.Status.Addresses {
-		if a.Type != "InternalIP" && a.Type != "ExternalIP" {
-			continue // host and DNS names, which packets do not carry
+		if a.Type != "InternalIP" && a.Type != "ExternalIP" || a.Address == "" {
+			continue // host and DNS names, which packets do not carry; an empty one says nothing
 		}
 		ip, err := netip.ParseAddr(a.Address)
 		if err != nil {
 			bad(fmt.Sprintf("status.addresses[%d].address", i), fmt.Errorf("%.60q is not an IP address", a.Address))
 			continue
 		}
-		n.Addresses = append(n.Addresses, event.Address{IP: ip.Unmap(), From: "status " + a.Type})
+		if ip, ok := usable(ip); ok {
+			n.Addresses = append(n.Addresses, event.Address{IP: ip, From: "status " + a.Type})
+		}
 	}
 	n.Addresses = append(n.Addresses, annotated(o.Metadata.Annotations, n.Addresses)...)
-	cidrs := o.Spec.PodCIDRs
-	if len(cidrs) == 0 && o.Spec.PodCIDR != "" {
-		cidrs = []string{o.Spec.PodCIDR}
-	}
-	for i, text := range cidrs {
-		p, err := Prefix(text)
-		if err != nil {
-			bad(fmt.Sprintf("spec.podCIDRs[%d]", i), err)
-			continue
-		}
-		n.PodCIDRs = append(n.PodCIDRs, p)
-	}
+	setRanges(&n, o, bad)
 	for _, c := range o.Status.Conditions {
 		if c.Type == "Ready" {
 			n.Ready = strings.ToLower(c.Status)
@@ -138,7 +140,8 @@ func (o *Object) Node() (event.Node, error) {
 	if cordon := cordonTaint + ":NoSchedule"; o.Spec.Unschedulable && !slices.Contains(n.Taints, cordon) {
 		n.Taints = append(n.Taints, cordon) // the control plane adds it within moments of a cordon
 	}
-	Describe(&n, o.Metadata.Labels, o.Spec.ProviderID, o.Status.NodeInfo.KubeletVersion)
+	n.Addresses = dedupe(n.Addresses)
+	Describe(&n, o)
 	n.Causes = causes(o)
 	return n, first
 }

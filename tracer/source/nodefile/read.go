@@ -246,7 +246,7 @@ func parseShort(item []byte) (event.Node, string, error) {
 	for k, v := range short.Labels {
 		labels[k] = string(v)
 	}
-	kubenode.Describe(&n, labels, "", "")
+	kubenode.Describe(&n, &kubenode.Object{Metadata: kubenode.Metadata{Labels: labels}})
 	return n, "", nil
 }
 
