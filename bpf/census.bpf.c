@@ -35,10 +35,18 @@ volatile const __u32 own_netns;
 /* Subflows of one MPTCP connection that are read; the kernel's own limit of additional ones is 8 (MPTCP_SUBFLOWS_MAX). */
 #define SUBFLOWS 9
 
-/* Where a row goes and who holds the file. Read once: the verifier forgets its checks of what is read again. */
+/* Where a row goes, who holds the file, and which it is. Read once: the verifier forgets its checks of what is read again. */
 struct holder {
 	struct seq_file *seq;
 	struct task_struct *task;
+	__u32 inode;
+};
+
+/* How far the verifier lets a socket be read. */
+enum reach {
+	PROBED, /* each field takes a call */
+	LOADED, /* fields are ordinary loads, and no helper takes the pointer */
+	TRUSTED, /* helpers take it, so that a cookie can be made */
 };
 
 /*
@@ -102,6 +110,7 @@ static __always_inline void write_row(const struct holder *by, struct socket_row
 	row->h.cpu = bpf_get_smp_processor_id();
 	row->h.ktime = bpf_ktime_get_ns();
 	read_sock(&row->sock, tp, row->h.ktime, typed);
+	row->isn = initial_sequence(tp, typed);
 	row->pid = leader->tgid;
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), leader->comm);
 	put(by, row, sizeof(*row));
@@ -121,14 +130,15 @@ static __always_inline void write_subflows(const struct holder *by, struct socke
 	for (int i = 0; i < SUBFLOWS && at && at != head; i++, at = BPF_CORE_READ(at, next)) {
 		subflow = (void *)at - bpf_core_field_offset(struct mptcp_subflow_context, node);
 		tp = (struct tcp_sock *)BPF_CORE_READ(subflow, tcp_sock);
-		row->sock.cookie = cookie_of((struct sock *)tp, false);
+		row->sock.cookie = cookie_of((struct sock *)tp, false, false);
 		write_row(by, row, tp, false);
 	}
 }
 
-/* Writes what stands behind an open socket. The cookie is the caller's: only a typed socket can be given one. */
-static __always_inline int write_socket(const struct holder *by, struct sock *sk, const bool typed)
+/* Writes what stands behind an open socket. */
+static __always_inline int write_socket(const struct holder *by, struct sock *sk, const enum reach reach)
 {
+	const bool typed = reach != PROBED;
 	struct cgroup *cgroup;
 	struct socket_row row;
 	struct tcp_sock *tp;
@@ -155,10 +165,14 @@ static __always_inline int write_socket(const struct holder *by, struct sock *sk
 			write_subflows(by, &row, sk);
 		return 0;
 	}
-	tp = tcp_of(sk, typed);
+	if (reach == LOADED)
+		tp = is_tcp(sk, typed) ? bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)) : NULL;
+	else
+		tp = tcp_of(sk, typed);
 	if (!tp)
 		return 0;
-	row.sock.cookie = cookie_of(sk, typed);
+	row.inode = by->inode;
+	row.sock.cookie = cookie_of(sk, typed, reach == TRUSTED);
 	write_row(by, &row, tp, typed);
 	return 0;
 }
@@ -172,18 +186,47 @@ static __always_inline void start(const struct bpf_iter__task_file *ctx, const s
 	write_netns(by, by->task->nsproxy->net_ns, true);
 }
 
+/* The file at hand, NULL after the last one, and what all kinds of it have. */
+static __always_inline struct file *open(const struct bpf_iter__task_file *ctx, struct holder *by)
+{
+	struct file *file = ctx->file;
+
+	by->seq = ctx->meta->seq;
+	by->task = ctx->task;
+	if (!by->task || !file)
+		return NULL;
+	start(ctx, by);
+	by->inode = file->f_inode->i_ino;
+	return file;
+}
+
 SEC("iter/task_file")
 int sockets(struct bpf_iter__task_file *ctx)
 {
-	struct holder by = {.seq = ctx->meta->seq, .task = ctx->task};
-	struct file *file = ctx->file;
 	struct socket *socket;
+	struct holder by;
+	struct file *file = open(ctx, &by);
 
-	if (!by.task || !file)
+	if (!file)
 		return 0;
-	start(ctx, &by);
 	socket = bpf_sock_from_file(file);
-	return socket ? write_socket(&by, socket->sk, true) : 0;
+	return socket ? write_socket(&by, socket->sk, TRUSTED) : 0;
+}
+
+/* Where the verifier does not trust what leads from a file to its socket: read by type all the same, without making cookies. */
+SEC("iter/task_file")
+int sockets_cast(struct bpf_iter__task_file *ctx)
+{
+	struct socket *socket;
+	struct holder by;
+	struct file *file = open(ctx, &by);
+
+	if (!file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket || !socket->sk)
+		return 0;
+	return write_socket(&by, bpf_rdonly_cast(socket->sk, bpf_core_type_id_kernel(struct sock)), LOADED);
 }
 
 #define SOCKFS_MAGIC 0x534F434B /* linux/magic.h */
@@ -192,15 +235,14 @@ int sockets(struct bpf_iter__task_file *ctx)
 SEC("iter/task_file")
 int sockets_by_magic(struct bpf_iter__task_file *ctx)
 {
-	struct holder by = {.seq = ctx->meta->seq, .task = ctx->task};
-	struct file *file = ctx->file;
 	struct socket *socket;
+	struct holder by;
+	struct file *file = open(ctx, &by);
 
-	if (!by.task || !file)
+	if (!file)
 		return 0;
-	start(ctx, &by);
 	if (file->f_inode->i_sb->s_magic != SOCKFS_MAGIC)
 		return 0;
 	socket = file->private_data;
-	return write_socket(&by, BPF_CORE_READ(socket, sk), false);
+	return write_socket(&by, BPF_CORE_READ(socket, sk), PROBED);
 }

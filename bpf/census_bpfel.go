@@ -18,12 +18,12 @@ import (
 const (
 	censusProgSockets        = "sockets"
 	censusProgSocketsByMagic = "sockets_by_magic"
+	censusProgSocketsCast    = "sockets_cast"
 	censusVarCgroupRowLayout = "cgroup_row_layout"
 	censusVarHz              = "hz"
 	censusVarNetnsRowLayout  = "netns_row_layout"
 	censusVarOwnNetns        = "own_netns"
 	censusVarSocketRowLayout = "socket_row_layout"
-	censusVarWithCookies     = "with_cookies"
 )
 
 // loadCensus returns the embedded CollectionSpec for census.
@@ -70,6 +70,7 @@ type censusSpecs struct {
 type censusProgramSpecs struct {
 	Sockets        *ebpf.ProgramSpec `ebpf:"sockets"`
 	SocketsByMagic *ebpf.ProgramSpec `ebpf:"sockets_by_magic"`
+	SocketsCast    *ebpf.ProgramSpec `ebpf:"sockets_cast"`
 }
 
 // censusMapSpecs contains maps before they are loaded into the kernel.
@@ -87,7 +88,6 @@ type censusVariableSpecs struct {
 	NetnsRowLayout  *ebpf.VariableSpec `ebpf:"netns_row_layout"`
 	OwnNetns        *ebpf.VariableSpec `ebpf:"own_netns"`
 	SocketRowLayout *ebpf.VariableSpec `ebpf:"socket_row_layout"`
-	WithCookies     *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
 
 // censusObjects contains all objects after they have been loaded into the kernel.
@@ -125,7 +125,6 @@ type censusVariables struct {
 	NetnsRowLayout  *ebpf.Variable `ebpf:"netns_row_layout"`
 	OwnNetns        *ebpf.Variable `ebpf:"own_netns"`
 	SocketRowLayout *ebpf.Variable `ebpf:"socket_row_layout"`
-	WithCookies     *ebpf.Variable `ebpf:"with_cookies"`
 }
 
 // censusPrograms contains all programs after they have been loaded into the kernel.
@@ -134,12 +133,14 @@ type censusVariables struct {
 type censusPrograms struct {
 	Sockets        *ebpf.Program `ebpf:"sockets"`
 	SocketsByMagic *ebpf.Program `ebpf:"sockets_by_magic"`
+	SocketsCast    *ebpf.Program `ebpf:"sockets_cast"`
 }
 
 func (p *censusPrograms) Close() error {
 	return _CensusClose(
 		p.Sockets,
 		p.SocketsByMagic,
+		p.SocketsCast,
 	)
 }
 

@@ -105,7 +105,7 @@ func TestCensusCgroups(t *testing.T) {
 	needRoot(t)
 	for _, rung := range Rungs(FactSockets) {
 		t.Run(rung, func(t *testing.T) {
-			probes, report := mustLoad(t, Options{NoNAT: true, Rungs: map[Fact]string{FactSockets: rung}})
+			probes, report := mustLoad(t, Options{NoNAT: true, Rungs: map[Fact]string{FactSockets: rung}, VerifierText: true})
 			defer probes.Close()
 			if f := report.Fact(FactSockets); f.Rung != rung {
 				unavailable(t, f, rung)

@@ -10,6 +10,9 @@
 #include <bpf/bpf_core_read.h>
 #include "kernel.h"
 
+/* Since 6.2: a pointer that may be read by its type, whatever the verifier thinks of it, and that is good for nothing else. */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /* Between 6.18 and 7.3 the retransmission timer moved from inet_connection_sock into sock. */

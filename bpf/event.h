@@ -76,7 +76,7 @@ enum sock_timer {
 
 /* One TCP socket: who it is, how it stands with its peer, and when it would give up. */
 struct sock_facts {
-	__u64 cookie; /* SO_COOKIE; 0: none was ever made (an MPTCP subflow that nobody asked about) */
+	__u64 cookie; /* SO_COOKIE; 0: none was ever made, as nobody asked for it */
 	__u64 bytes_acked;
 	__u64 bytes_received;
 	__u8 local[16];
@@ -133,6 +133,8 @@ struct socket_row {
 	struct sock_facts sock;
 	__u32 pid; /* thread group id, in the initial pid namespace */
 	char comm[16]; /* of the thread group's leader */
+	__u32 inode; /* of the socket's file, by which a socket without a cookie is known; 0: it has none */
+	__u32 isn; /* the sequence number that the socket began with; 0: not known */
 	__u32 pad;
 	__u64 cgroup; /* its cgroup of version 2, by its inode number; 0: unknown, or the root */
 };

@@ -297,6 +297,7 @@ struct super_block {
 };
 
 struct inode {
+	unsigned long i_ino; /* of sockfs: 32 bits (get_next_ino) */
 	struct super_block *i_sb;
 };
 

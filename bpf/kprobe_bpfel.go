@@ -31,7 +31,6 @@ const (
 	kprobeVarNatEventLayout       = "nat_event_layout"
 	kprobeVarNatNetns             = "nat_netns"
 	kprobeVarTcpEventLayout       = "tcp_event_layout"
-	kprobeVarWithCookies          = "with_cookies"
 )
 
 // loadKprobe returns the embedded CollectionSpec for kprobe.
@@ -103,7 +102,6 @@ type kprobeVariableSpecs struct {
 	NatEventLayout *ebpf.VariableSpec `ebpf:"nat_event_layout"`
 	NatNetns       *ebpf.VariableSpec `ebpf:"nat_netns"`
 	TcpEventLayout *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
-	WithCookies    *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
 
 // kprobeObjects contains all objects after they have been loaded into the kernel.
@@ -151,7 +149,6 @@ type kprobeVariables struct {
 	NatEventLayout *ebpf.Variable `ebpf:"nat_event_layout"`
 	NatNetns       *ebpf.Variable `ebpf:"nat_netns"`
 	TcpEventLayout *ebpf.Variable `ebpf:"tcp_event_layout"`
-	WithCookies    *ebpf.Variable `ebpf:"with_cookies"`
 }
 
 // kprobePrograms contains all programs after they have been loaded into the kernel.

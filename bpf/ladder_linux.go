@@ -112,7 +112,8 @@ func ladders(natNetns uint32) []ladder {
 			{name: "fentry", object: objectProbe, fits: endsWithItsNamespace, hooks: []hook{{program: probeProgTcpWriteWakeup, index: hookProbe}}},
 		}, kprobes(wakeup, knownRegisters, nil)...)},
 		{fact: FactSockets, rungs: []rung{
-			{name: cookieRung, object: objectCensus, hooks: []hook{{program: censusProgSockets}}},
+			{name: "task_file", object: objectCensus, hooks: []hook{{program: censusProgSockets}}},
+			{name: "task_file.cast", object: objectCensus, fits: castsPointers, hooks: []hook{{program: censusProgSocketsCast}}},
 			{name: "sockfs", object: objectCensus, hooks: []hook{{program: censusProgSocketsByMagic}}},
 		}},
 		{fact: FactNAT, foot: RungCtnetlink, rungs: append([]rung{
@@ -283,6 +284,15 @@ func tellsWithoutSocket(kernel *btf.Spec) error {
 		}
 	}
 	return errors.New("before Linux 6.10 the tracepoint is not passed where there is no socket")
+}
+
+// castsPointers: since 6.2 a program may read by its type what the verifier does not trust.
+func castsPointers(kernel *btf.Spec) error {
+	var f *btf.Func
+	if err := kernel.TypeByName("bpf_rdonly_cast", &f); err != nil {
+		return fmt.Errorf("before Linux 6.2 there is no bpf_rdonly_cast: %w", err)
+	}
+	return nil
 }
 
 func allOf(conditions ...func(*btf.Spec) error) func(*btf.Spec) error {

@@ -25,6 +25,8 @@ type Options struct {
 	// Rungs names the rung that is to serve a fact, and no other (see [ParseRungs]): for tests, and to find out what a lower
 	// one costs. A fact that is not named stands on the best rung that works.
 	Rungs map[Fact]string
+	// VerifierText has the verifier say why it rejects what it rejects, which takes several times as long as to load everything.
+	VerifierText bool
 	// Served is told every fact as soon as it is settled how it is served, from the goroutine of Load. Nil: nobody.
 	Served func(FactReport)
 	// Log gets one debug line per rung that does not serve. Nil: nothing is logged.
@@ -53,39 +55,9 @@ type Probes struct {
 // loaded: with a [PrivilegeError] when the process lacks rights, with a [KernelError] when the kernel lacks something.
 // It needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN); CAP_SYS_RESOURCE before Linux 5.11.
 func Load(o Options) (*Probes, Report, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if err := checkPrivileges(); err != nil {
-		return nil, nil, err
-	}
-	types := btf.NewCache()
-	kernel, err := types.Kernel()
-	if err != nil {
-		return nil, nil, &KernelError{
-			Cause:  "this kernel has no BTF, the description of its structs",
-			Effect: "no probe can find its fields",
-			Remedy: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y (Linux 5.10 or newer of most distributions)",
-			Err:    err,
-		}
-	}
-	// Before 5.11 maps were charged to RLIMIT_MEMLOCK; later this does nothing. Failure shows when a map is made.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		o.Log.Debug("memlock limit stays", "error", err)
-	}
-	own, err := ownNetns()
+	l, err := newLoader(o)
 	if err != nil {
 		return nil, nil, err
-	}
-	if o.NATNetns == 0 {
-		o.NATNetns = own
-	}
-	hz, err := kernelHZ(types)
-	if err != nil {
-		return nil, nil, refused(err)
-	}
-	l := loader{
-		options: o, own: own, hz: hz, log: o.Log, probes: new(Probes), shared: make(map[string]*ebpf.Map), specs: make(map[string]*ebpf.CollectionSpec), types: types, kernel: kernel,
 	}
 	report, err := l.load()
 	if err != nil {
@@ -99,6 +71,44 @@ func Load(o Options) (*Probes, Report, error) {
 	}
 	l.probes.Close()
 	return nil, report, refused(fmt.Errorf("%s: %s", report[0].Fact, report[0].Why()))
+}
+
+// newLoader checks what all programs need.
+func newLoader(o Options) (*loader, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := checkPrivileges(); err != nil {
+		return nil, err
+	}
+	types := btf.NewCache()
+	kernel, err := types.Kernel()
+	if err != nil {
+		return nil, &KernelError{
+			Cause:  "this kernel has no BTF, the description of its structs",
+			Effect: "no probe can find its fields",
+			Remedy: "run a kernel built with CONFIG_DEBUG_INFO_BTF=y (Linux 5.10 or newer of most distributions)",
+			Err:    err,
+		}
+	}
+	// Before 5.11 maps were charged to RLIMIT_MEMLOCK; later this does nothing. Failure shows when a map is made.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		o.Log.Debug("memlock limit stays", "error", err)
+	}
+	own, err := ownNetns()
+	if err != nil {
+		return nil, err
+	}
+	if o.NATNetns == 0 {
+		o.NATNetns = own
+	}
+	hz, err := kernelHZ(types)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &loader{
+		options: o, own: own, hz: hz, log: o.Log, probes: new(Probes), shared: make(map[string]*ebpf.Map), specs: make(map[string]*ebpf.CollectionSpec), types: types, kernel: kernel,
+	}, nil
 }
 
 // Evidence returns the ring of TCP records.

@@ -24,7 +24,6 @@ const (
 	probeProgTcpWriteWakeup = "tcp_write_wakeup"
 	probeVarHz              = "hz"
 	probeVarTcpEventLayout  = "tcp_event_layout"
-	probeVarWithCookies     = "with_cookies"
 )
 
 // loadProbe returns the embedded CollectionSpec for probe.
@@ -89,7 +88,6 @@ type probeMapSpecs struct {
 type probeVariableSpecs struct {
 	Hz             *ebpf.VariableSpec `ebpf:"hz"`
 	TcpEventLayout *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
-	WithCookies    *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
 
 // probeObjects contains all objects after they have been loaded into the kernel.
@@ -135,7 +133,6 @@ func (m *probeMaps) Close() error {
 type probeVariables struct {
 	Hz             *ebpf.Variable `ebpf:"hz"`
 	TcpEventLayout *ebpf.Variable `ebpf:"tcp_event_layout"`
-	WithCookies    *ebpf.Variable `ebpf:"with_cookies"`
 }
 
 // probePrograms contains all programs after they have been loaded into the kernel.

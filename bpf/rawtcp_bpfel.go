@@ -31,7 +31,6 @@ const (
 	rawtcpVarRepairCountLayout  = "repair_count_layout"
 	rawtcpVarRepairKeyLayout    = "repair_key_layout"
 	rawtcpVarTcpEventLayout     = "tcp_event_layout"
-	rawtcpVarWithCookies        = "with_cookies"
 )
 
 // loadRawtcp returns the embedded CollectionSpec for rawtcp.
@@ -103,7 +102,6 @@ type rawtcpVariableSpecs struct {
 	RepairCountLayout *ebpf.VariableSpec `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.VariableSpec `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
-	WithCookies       *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
 
 // rawtcpObjects contains all objects after they have been loaded into the kernel.
@@ -153,7 +151,6 @@ type rawtcpVariables struct {
 	RepairCountLayout *ebpf.Variable `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.Variable `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.Variable `ebpf:"tcp_event_layout"`
-	WithCookies       *ebpf.Variable `ebpf:"with_cookies"`
 }
 
 // rawtcpPrograms contains all programs after they have been loaded into the kernel.

@@ -1,7 +1,9 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -25,6 +27,62 @@ const (
 type Attempt struct {
 	Rung string
 	Err  error
+}
+
+// Obstacle is the kind of thing that keeps a program from running.
+type Obstacle string
+
+// The obstacles.
+const (
+	Forbidden Obstacle = "forbidden" // EPERM: the kernel would run it, and does not permit it here
+	Rejected  Obstacle = "rejected"  // the verifier cannot prove that it is safe; its text says where
+	Lacking   Obstacle = "lacking"   // this kernel does not have the place or the function
+	NotAsked  Obstacle = "not asked" // another rung was asked for by name
+)
+
+// ErrNotAsked says that a rung was not tried because another one was asked for.
+var ErrNotAsked = errors.New("not tried, as another rung was asked for")
+
+// ErrUntrusted is wrapped by what the verifier rejects because it does not trust a pointer: no fault of the program, which it takes
+// where it does.
+var ErrUntrusted = errors.New("the verifier does not trust a pointer")
+
+// ObstacleOf says what kind of thing an error of a program that did not load or attach tells of.
+func ObstacleOf(err error) Obstacle {
+	var rejected *RejectedError
+	switch {
+	case errors.Is(err, ErrNotAsked):
+		return NotAsked
+	case errors.As(err, &rejected):
+		return Rejected
+	case errors.Is(err, os.ErrPermission): // EPERM, and EACCES of what is no program
+		return Forbidden
+	}
+	return Lacking
+}
+
+// RejectedError says that the verifier did not accept a program.
+type RejectedError struct {
+	Program string
+	Line    string   // of the verifier's text the one that says why; empty where it was not asked for
+	Log     []string // all of it
+	Err     error
+}
+
+// Error implements error.
+func (e *RejectedError) Error() string {
+	if e.Line == "" {
+		return fmt.Sprintf("the verifier rejects program %s: %v", e.Program, e.Err)
+	}
+	return fmt.Sprintf("the verifier rejects program %s: %v: %s", e.Program, e.Err, e.Line)
+}
+
+// Unwrap returns the kernel's own answer, and [ErrUntrusted] where that is why.
+func (e *RejectedError) Unwrap() []error {
+	if strings.Contains(e.Line, "untrusted_ptr") {
+		return []error{e.Err, ErrUntrusted}
+	}
+	return []error{e.Err}
 }
 
 // FactReport says which rung serves a fact.

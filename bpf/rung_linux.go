@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -20,9 +21,6 @@ var sharedMaps = []string{
 // ErrNoKprobes says that this kernel does not let functions be probed in that way.
 var ErrNoKprobes = errors.New("functions cannot be probed so in this kernel")
 
-// cookieRung is the rung of FactSockets on which the census makes cookies.
-const cookieRung = "task_file"
-
 // errOtherHook says that a rung has two variants and this kernel has the other one.
 var errOtherHook = errors.New("this kernel has the rung at another place")
 
@@ -36,41 +34,40 @@ type loader struct {
 	shared  map[string]*ebpf.Map
 	types   *btf.Cache // the kernel's BTF, decoded once for all objects: it is most of what loading costs
 	kernel  *btf.Spec
-	cookies bool                            // the census makes cookies, so that all programs may tell sockets apart by them
 	specs   map[string]*ebpf.CollectionSpec // of the objects that were needed so far
 	ready   map[string]*ebpf.Program        // loaded ahead, all at once
 }
 
-// load climbs every ladder down from the top. Its error means that not even the maps could be made.
-func (l *loader) load() (Report, error) {
+// rings makes the maps that all programs share, and their readers.
+func (l *loader) rings() error {
 	tcp, err := loadKprobe() // it has all maps but one
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if l.options.EvidenceBytes != 0 {
 		tcp.Maps[kprobeMapEvidence].MaxEntries = l.options.EvidenceBytes
 	}
 	for _, name := range []string{kprobeMapEvidence, kprobeMapBulk, kprobeMapRingCounts, kprobeMapHookRan} {
 		if err := l.share(tcp, name); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if l.probes.evidence, err = newRing(kprobeMapEvidence, evidenceTick, l.shared[kprobeMapEvidence]); err != nil {
-		return nil, err
+		return err
 	}
 	if l.probes.bulk, err = newRing(kprobeMapBulk, bulkTick, l.shared[kprobeMapBulk]); err != nil {
-		return nil, err
+		return err
 	}
 	l.probes.counts, l.probes.ran = l.shared[kprobeMapRingCounts], l.shared[kprobeMapHookRan]
+	return nil
+}
 
-	all := ladders(l.options.NATNetns)
-	found := make(map[Fact]FactReport, len(all))
-	for _, ladder := range all { // first: how the others tell sockets apart depends on it
-		if ladder.fact == FactSockets {
-			found[FactSockets] = l.climb(ladder)
-		}
+// load climbs every ladder down from the top. Its error means that not even the maps could be made.
+func (l *loader) load() (Report, error) {
+	if err := l.rings(); err != nil {
+		return nil, err
 	}
-	l.cookies = found[FactSockets].Rung == cookieRung
+	all := ladders(l.options.NATNetns)
 	l.loadAhead(all)
 	var report Report
 	for _, ladder := range all {
@@ -82,11 +79,7 @@ func (l *loader) load() (Report, error) {
 		if ladder.fact == FactNAT && l.options.NoNAT {
 			continue
 		}
-		r, ok := found[ladder.fact]
-		if !ok {
-			r = l.climb(ladder)
-		}
-		report = append(report, r)
+		report = append(report, l.climb(ladder))
 	}
 	for _, p := range l.ready { // of facts for which another rung was asked
 		p.Close()
@@ -129,7 +122,7 @@ func (l *loader) firstThatServes(ladder ladder) FactReport {
 	forced := l.options.Rungs[ladder.fact]
 	for _, r := range ladder.rungs {
 		if forced != "" && forced != r.name {
-			report.Tried = append(report.Tried, Attempt{r.name, errors.New("not tried, as " + forced + " was asked for")})
+			report.Tried = append(report.Tried, Attempt{r.name, fmt.Errorf("%w: %s", ErrNotAsked, forced)})
 			continue
 		}
 		err := l.serve(r)
@@ -175,7 +168,7 @@ func (l *loader) serve(r rung) (err error) {
 	}
 	var links []link.Link
 	for _, h := range r.hooks {
-		lk, err := l.attach(h, progs[h.program])
+		lk, err := l.attach(r.object, h, progs[h.program])
 		if err != nil && !h.lacking {
 			for _, lk := range links {
 				lk.Close()
@@ -197,7 +190,7 @@ func (l *loader) serve(r rung) (err error) {
 }
 
 // attach puts a program into its place.
-func (l *loader) attach(h hook, p *ebpf.Program) (link.Link, error) {
+func (l *loader) attach(o object, h hook, p *ebpf.Program) (link.Link, error) {
 	switch {
 	case h.multi:
 		return link.KprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{h.kprobe}})
@@ -209,14 +202,14 @@ func (l *loader) attach(h hook, p *ebpf.Program) (link.Link, error) {
 		return lk, err
 	case h.rawTP != "":
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: h.rawTP, Program: p})
-	case p.Type() == ebpf.Tracing && (h.program == censusProgSockets || h.program == censusProgSocketsByMagic):
+	case o.name == objectCensus.name:
 		it, err := link.AttachIter(link.IterOptions{Program: p})
 		if err == nil {
 			l.probes.census = it
 		}
 		return it, err
 	}
-	if h.program == troubledProgTroubledSockets {
+	if o.name == objectMarked.name {
 		it, err := link.AttachIter(link.IterOptions{Program: p, Map: l.shared[tcpMapTroubled]})
 		if err == nil {
 			l.probes.troubled = it
@@ -243,9 +236,6 @@ func (l *loader) programs(r rung, names ...string) (map[string]*ebpf.Program, er
 	if err := l.set(spec, censusVarOwnNetns, l.own); err != nil {
 		return nil, err
 	}
-	if err := l.set(spec, kprobeVarWithCookies, l.cookies || r.name == cookieRung); err != nil {
-		return nil, err
-	}
 	if r.adjust != nil {
 		if err := r.adjust(spec); err != nil {
 			return nil, err
@@ -270,9 +260,11 @@ func (l *loader) programs(r rung, names ...string) (map[string]*ebpf.Program, er
 		own.MaxEntries = l.shared[name].MaxEntries() // a replacement has to agree with what it replaces
 		replace[name] = l.shared[name]
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace, Cache: l.types})
+	// To write down what it thought costs the verifier several times what thinking does.
+	opts := ebpf.CollectionOptions{MapReplacements: replace, Cache: l.types, Programs: ebpf.ProgramOptions{LogDisabled: !l.options.VerifierText}}
+	coll, err := ebpf.NewCollectionWithOptions(spec, opts)
 	if err != nil {
-		return nil, explain(r.object, err)
+		return nil, explain(r.object, names[0], err)
 	}
 	defer coll.Close()
 	progs := make(map[string]*ebpf.Program, len(names))
@@ -283,16 +275,47 @@ func (l *loader) programs(r rung, names ...string) (map[string]*ebpf.Program, er
 }
 
 // explain puts a refusal to load into better words.
-func explain(o object, err error) error {
+func explain(o object, program string, err error) error {
 	if errors.Is(err, unix.EPERM) {
 		// the library's text suspects RLIMIT_MEMLOCK, which the maps would have met first
 		return fmt.Errorf("the kernel does not permit it: %w", unix.EPERM)
+	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) && verifierErrnos(verifier.Cause) {
+		return &RejectedError{Program: program, Line: tellingLine(verifier.Log), Log: verifier.Log, Err: verifier.Cause}
 	}
 	if has, cerr := capabilities(); o.name == objectNAT.name && cerr == nil && !has(unix.CAP_SYS_ADMIN) && errors.Is(err, ebpf.ErrNotSupported) {
 		// BPF_BTF_GET_FD_BY_ID is refused, so the library finds the function nowhere
 		return fmt.Errorf("looking up the types of a module (nf_conntrack) takes CAP_SYS_ADMIN: %w", err)
 	}
 	return err
+}
+
+// verifierErrnos says whether an error is one by which the verifier rejects a program.
+func verifierErrnos(err error) bool {
+	for _, errno := range []unix.Errno{unix.EACCES, unix.EINVAL, unix.E2BIG, unix.EFAULT, unix.EBUSY, unix.ENOSPC} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// tellingLine returns the line of a verifier's text that says why it rejects: the last one that is no statistics, with the instruction
+// before it where it speaks of a register.
+func tellingLine(log []string) string {
+	log = slices.DeleteFunc(slices.Clone(log), func(line string) bool {
+		return line == "" || strings.HasPrefix(line, "processed ") || strings.HasPrefix(line, "stack depth ") || strings.HasPrefix(line, "verification time ")
+	})
+	n := len(log)
+	if n == 0 {
+		return ""
+	}
+	line := strings.TrimSpace(log[n-1])
+	if n > 1 && len(line) > 1 && line[0] == 'R' && line[1] >= '0' && line[1] <= '9' {
+		line = strings.TrimSpace(log[n-2]) + ": " + line
+	}
+	return line
 }
 
 // set gives a constant of the programs its value, if they have it.

@@ -11,20 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unavailable skips a test of a rung that this kernel, or what it permits, does not have: no trampolines or no kprobes.
-// In guests expect.txt says where that may be; any other reason is a failure.
+// unavailable skips a test of a rung that this kernel, or what it permits, does not have: no trampolines, no kprobes, no trust in a
+// pointer. In guests expect.txt says where that may be; any other reason is a failure.
 func unavailable(t *testing.T, f FactReport, rung string) {
 	t.Helper()
 	for _, a := range f.Tried {
 		if a.Rung != rung {
 			continue
 		}
-		if errors.Is(a.Err, unix.EPERM) || errors.Is(a.Err, ErrNoKprobes) || os.Getenv("MIDHOP_VM") != "" {
+		if mayLack(a.Err) {
 			t.Skipf("%s: %v", rung, a.Err)
 		}
 		t.Fatalf("%s: %v", rung, a.Err)
 	}
 	t.Fatalf("rung %s was not tried: %+v", rung, f)
+}
+
+func mayLack(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, ErrNoKprobes) || errors.Is(err, ErrUntrusted) || os.Getenv("MIDHOP_VM") != ""
 }
 
 // Every rung of every ladder, forced in turn, is attached and then seen to fire: first the best of all facts, then the
@@ -46,7 +50,7 @@ func TestRungs(t *testing.T) {
 }
 
 func testRungs(t *testing.T, forced map[Fact]string) {
-	probes, report, err := Load(Options{Rungs: forced})
+	probes, report, err := Load(Options{Rungs: forced, VerifierText: true})
 	var kernel *KernelError
 	if err != nil && !errors.As(err, &kernel) {
 		t.Fatalf("with %v: %v", forced, err)

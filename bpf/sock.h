@@ -94,7 +94,7 @@ static __always_inline void read_limits(struct sock_facts *f, const struct tcp_s
 		f->rto_max_ms = jiffies_to_ms(GET(icsk, icsk_rto_max));
 }
 
-/* Everything but the cookie, whose helper wants a pointer that the verifier trusts. See GET for `typed`. */
+/* Everything but the cookie, which depends on whether the verifier trusts the pointer. See GET for `typed`. */
 static __always_inline void read_sock(struct sock_facts *f, const struct tcp_sock *tp, __u64 ktime, const bool typed)
 {
 	const struct inet_connection_sock *icsk = &tp->inet_conn;
@@ -151,12 +151,30 @@ static __always_inline void read_sock(struct sock_facts *f, const struct tcp_soc
 }
 
 /*
- * The socket as TCP sees it, NULL for anything that is not TCP. A raw socket may carry TCP's protocol number. See GET for
- * `typed`.
+ * The sequence number that the socket began with: all that was acknowledged since is counted. It stays while the socket lives, and
+ * a later socket of the same tuple has another one (secure_tcp_seq counts on by the clock). 0 where it is just moving.
  */
+static __always_inline __u32 initial_sequence(const struct tcp_sock *tp, const bool typed)
+{
+	__u32 before = GET(tp, snd_una);
+	__u64 acked;
+
+	barrier();
+	acked = GET(tp, bytes_acked);
+	barrier();
+	return GET(tp, snd_una) == before ? before - (__u32)acked : 0;
+}
+
+/* A raw socket may carry TCP's protocol number. See GET for `typed`. */
+static __always_inline bool is_tcp(const struct sock *sk, const bool typed)
+{
+	return GET(sk, sk_protocol) == IPPROTO_TCP && GET(sk, sk_type) == SOCK_STREAM;
+}
+
+/* The socket as TCP sees it, NULL for anything that is not TCP. `typed`: the verifier trusts the pointer. */
 static __always_inline struct tcp_sock *tcp_of(const struct sock *sk, const bool typed)
 {
-	if (GET(sk, sk_protocol) != IPPROTO_TCP || GET(sk, sk_type) != SOCK_STREAM)
+	if (!is_tcp(sk, typed))
 		return NULL;
 	if (typed)
 		return (struct tcp_sock *)bpf_skc_to_tcp_sock((void *)sk);
@@ -164,16 +182,14 @@ static __always_inline struct tcp_sock *tcp_of(const struct sock *sk, const bool
 }
 
 /*
- * Whether sockets are told apart by their cookies. Written by the loader: false where the census cannot make them, so
- * that one which somebody else makes in the middle of a connection does not turn it into another one.
+ * A socket's cookie. Where the verifier trusts the pointer it is made, else it is 0 until somebody has asked for it. See GET for
+ * `typed`.
  */
-volatile const bool with_cookies = true;
-
-static __always_inline __u64 cookie_of(const struct sock *sk, const bool typed)
+static __always_inline __u64 cookie_of(const struct sock *sk, const bool typed, const bool trusted)
 {
-	if (typed)
+	if (trusted)
 		return bpf_get_socket_cookie((void *)sk);
-	return with_cookies ? BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) : 0;
+	return GET(sk, __sk_common.skc_cookie.counter);
 }
 
 #endif

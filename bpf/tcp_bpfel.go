@@ -31,7 +31,6 @@ const (
 	tcpVarRepairCountLayout  = "repair_count_layout"
 	tcpVarRepairKeyLayout    = "repair_key_layout"
 	tcpVarTcpEventLayout     = "tcp_event_layout"
-	tcpVarWithCookies        = "with_cookies"
 )
 
 // loadTcp returns the embedded CollectionSpec for tcp.
@@ -103,7 +102,6 @@ type tcpVariableSpecs struct {
 	RepairCountLayout *ebpf.VariableSpec `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.VariableSpec `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
-	WithCookies       *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
 
 // tcpObjects contains all objects after they have been loaded into the kernel.
@@ -153,7 +151,6 @@ type tcpVariables struct {
 	RepairCountLayout *ebpf.Variable `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.Variable `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.Variable `ebpf:"tcp_event_layout"`
-	WithCookies       *ebpf.Variable `ebpf:"with_cookies"`
 }
 
 // tcpPrograms contains all programs after they have been loaded into the kernel.

@@ -110,7 +110,7 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 
 	if (!e)
 		return;
-	e->sock.cookie = cookie_of(sk, TYPED);
+	e->sock.cookie = cookie_of(sk, TYPED, TYPED);
 	read_sock(&e->sock, tp, e->h.ktime, TYPED);
 	e->err = err;
 	e->old_state = old_state;

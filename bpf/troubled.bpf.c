@@ -49,8 +49,9 @@ int troubled_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	row.h.len = sizeof(row);
 	row.h.cpu = bpf_get_smp_processor_id();
 	row.h.ktime = bpf_ktime_get_ns();
-	row.sock.cookie = cookie_of(sk, true);
+	row.sock.cookie = cookie_of(sk, true, true);
 	read_sock(&row.sock, tp, row.h.ktime, true);
+	row.isn = initial_sequence(tp, true);
 	bpf_seq_write(seq, &row, sizeof(row));
 	if (is_well(&row.sock) && row.h.ktime - t->last > WELL_NS)
 		bpf_sk_storage_delete(&troubled, sk);

@@ -25,7 +25,6 @@ const (
 	troubledVarHz               = "hz"
 	troubledVarSocketRowLayout  = "socket_row_layout"
 	troubledVarTcpEventLayout   = "tcp_event_layout"
-	troubledVarWithCookies      = "with_cookies"
 )
 
 // loadTroubled returns the embedded CollectionSpec for troubled.
@@ -91,7 +90,6 @@ type troubledVariableSpecs struct {
 	Hz              *ebpf.VariableSpec `ebpf:"hz"`
 	SocketRowLayout *ebpf.VariableSpec `ebpf:"socket_row_layout"`
 	TcpEventLayout  *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
-	WithCookies     *ebpf.VariableSpec `ebpf:"with_cookies"`
 }
 
 // troubledObjects contains all objects after they have been loaded into the kernel.
@@ -138,7 +136,6 @@ type troubledVariables struct {
 	Hz              *ebpf.Variable `ebpf:"hz"`
 	SocketRowLayout *ebpf.Variable `ebpf:"socket_row_layout"`
 	TcpEventLayout  *ebpf.Variable `ebpf:"tcp_event_layout"`
-	WithCookies     *ebpf.Variable `ebpf:"with_cookies"`
 }
 
 // troubledPrograms contains all programs after they have been loaded into the kernel.

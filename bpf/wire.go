@@ -80,7 +80,7 @@ type Header struct {
 // kernel could not tell; ages count backwards from the record's KTime.
 type Sock struct {
 	_             structs.HostLayout
-	Cookie        uint64 // SO_COOKIE; 0: none was ever made
+	Cookie        uint64 // SO_COOKIE; 0: none was ever made, as nobody asked for it
 	BytesAcked    uint64
 	BytesReceived uint64
 	Local         [16]byte // IPv4 stands v4-mapped; see [Sock.LocalAddr]
@@ -145,6 +145,8 @@ type SocketRow struct {
 	Sock   Sock
 	PID    uint32   // thread group id in the initial pid namespace
 	Comm   [16]byte // of the thread group's leader, NUL-terminated
+	Inode  uint32   // of the socket's file, by which a socket without a cookie is known; 0: it has none
+	ISN    uint32   // the sequence number that the socket began with; 0: not known
 	_      uint32
 	Cgroup uint64 // of its cgroup of version 2: the inode number of its directory; 0: unknown, or the root
 }

@@ -53,7 +53,7 @@ var (
 	}
 	facts = []string{"retransmit", "error", "reset", "state", "probe", "sockets", "nat", "recovery", "reset_sent"}
 	rungs = []string{
-		"tp_btf", "raw_tp", "fentry", "fexit", "state", "kprobe", "kprobe.multi", "sk_storage", "task_file", "sockfs", "sock_diag", "census",
+		"tp_btf", "raw_tp", "fentry", "fexit", "state", "kprobe", "kprobe.multi", "sk_storage", "marks", "task_file", "task_file.cast", "sockfs", "sock_diag", "census",
 		"ctnetlink", "none", other,
 	}
 	checks = []string{

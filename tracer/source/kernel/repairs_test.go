@@ -18,7 +18,7 @@ func TestRepairs(t *testing.T) {
 			r.near.ip(t, "route change 10.77.0.0/24 dev road src %s rto_min 3s", nearIP)
 			near, _ := r.connect(t, "tcp4", farIP, farIP)
 			w := startWatch(t, bpf.Options{Rungs: rungs})
-			is := w.whoIs(t, near)
+			is := r.whoIs(near)
 			w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 			write := func() {
 				t.Helper()

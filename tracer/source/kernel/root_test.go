@@ -50,7 +50,7 @@ func TestRetransmit(t *testing.T) {
 			r := newRoad(t)
 			near, _ := r.connect(t, c.network, c.listen, c.dial)
 			w := startWatch(t, bpf.Options{Rungs: c.rungs})
-			is := w.whoIs(t, near)
+			is := r.whoIs(near)
 			w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 
 			r.hole(t)
@@ -105,7 +105,7 @@ func testUnansweredKeepalive(t *testing.T, rung string) {
 		t.Fatal(err)
 	}
 	w := startWatch(t, bpf.Options{Rungs: map[bpf.Fact]string{bpf.FactProbe: rung}})
-	is := w.whoIs(t, near)
+	is := r.whoIs(near)
 	w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 	r.hole(t)
 	w.wait(t, "an unanswered probe", soon, row(is, func(r *event.SocketRow) bool {
@@ -137,7 +137,7 @@ func testReset(t *testing.T, o bpf.Options) {
 	r := newRoad(t)
 	near, far := r.connect(t, "tcp4", farIP, farIP)
 	w := startWatch(t, o)
-	is := w.whoIs(t, near)
+	is := r.whoIs(near)
 	w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 	if err := far.SetLinger(0); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func testTimeout(t *testing.T, o bpf.Options) {
 	near, _ := r.connect(t, "tcp6", farIP6, farIP6)
 	option(t, near, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 700)
 	w := startWatch(t, o)
-	is := w.whoIs(t, near)
+	is := r.whoIs(near)
 	w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 	r.hole(t)
 	if _, err := near.Write([]byte("x")); err != nil {
@@ -202,7 +202,7 @@ func TestOrphan(t *testing.T) {
 	if f := w.report.Fact(bpf.FactRecovery); f.Rung != "sk_storage" {
 		unavailable(t, f, "sk_storage")
 	}
-	is := w.whoIs(t, near)
+	is := r.whoIs(near)
 	w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 	r.hole(t)
 	if _, err := near.Write([]byte("into the hole")); err != nil {
@@ -277,7 +277,7 @@ func healthySockets(t *testing.T) (before []event.Event, again int) {
 	}
 	// The probes' records come in order: one that is made last proves that nothing came before it.
 	near, far := r.connect(t, "tcp4", farIP, farIP)
-	is := w.whoIs(t, near)
+	is := r.whoIs(near)
 	if err := far.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -342,11 +342,11 @@ func lagOfNine(t *testing.T) time.Duration {
 	r := newRoad(t)
 	stay, _ := r.connect(t, "tcp4", farIP, farIP) // keeps the namespace known
 	w := startWatch(t, bpf.Options{})
-	w.wait(t, "the namespace in the census", soon, row(w.whoIs(t, stay), func(*event.SocketRow) bool { return true }))
+	w.wait(t, "the namespace in the census", soon, row(r.whoIs(stay), func(*event.SocketRow) bool { return true }))
 	var lag []time.Duration
 	for range 60 {
 		near, far := r.connect(t, "tcp4", farIP, farIP)
-		is := w.whoIs(t, near)
+		is := r.whoIs(near)
 		if err := far.SetLinger(0); err != nil {
 			t.Fatal(err)
 		}

@@ -268,11 +268,8 @@ func (s *Source) look(ctx context.Context, emit func([]event.Event)) (time.Durat
 		if listens {
 			s.table.listen(&r.Sock)
 		}
-		found := s.table.see(r)
-		if found.again {
-			return
-		}
-		if !listens {
+		found := s.table.see(r, w.gone)
+		if !found.again && !listens {
 			s.traffic.count(&r.Sock, found)
 		}
 		if found.change != "" {

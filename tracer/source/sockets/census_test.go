@@ -193,20 +193,6 @@ func TestSharedSocket(t *testing.T) {
 	}
 }
 
-// Without a cookie a socket is known by its tuple.
-func TestNoCookie(t *testing.T) {
-	f := newFixture(t)
-	a := connection(0, "10.48.1.7:8080", "10.146.0.3:40001")
-	b := connection(0, "10.48.1.7:8080", "10.146.0.3:40002")
-	if rows, _ := socketRows(t, f.look(t, a, b)); len(rows) != 2 {
-		t.Fatalf("told %d sockets, want 2", len(rows))
-	}
-	rows, _ := socketRows(t, f.look(t, a))
-	if len(rows) != 1 || rows[0].Socket.Peer.Port != 40002 || rows[0].Socket.Cookie != 0 {
-		t.Errorf("told %+v", rows)
-	}
-}
-
 func TestTraffic(t *testing.T) {
 	f := newFixture(t)
 	server := listening(1, "0.0.0.0:8080")

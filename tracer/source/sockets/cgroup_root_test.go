@@ -63,7 +63,7 @@ func TestPodOfAHostProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	probes, _ := loadReport(t)
+	probes := load(t)
 	met := 0
 	for _, r := range lookOnce(t, New(probes, Options{}), c.netns) {
 		if r.Socket.Owner.PID != int32(os.Getpid()) {

@@ -37,12 +37,12 @@ func (s *Source) follow(ctx context.Context, w *writer) error {
 	s.table.beginFollow()
 	followed := 0
 	err := s.follower.Troubled(ctx, func(r *bpf.SocketRow) {
-		if !s.spaces.Known(r.Sock.Netns) && !s.table.has(&r.Sock) {
+		if !s.spaces.Known(r.Sock.Netns) && !s.table.has(r) {
 			return // of processes that this census does not see
 		}
 		s.spaces.keep(r.Sock.Netns) // an orphan may be the last of its namespace
 		followed++
-		if found, ok := s.table.revisit(r); ok && found.change != "" {
+		if found, ok := s.table.revisit(r, w.gone); ok && found.change != "" {
 			w.row(r, found)
 		}
 	})
@@ -58,8 +58,8 @@ func (s *Source) follow(ctx context.Context, w *writer) error {
 }
 
 // has says whether a look has met the socket.
-func (t *table) has(s *bpf.Sock) bool {
-	return t.index.Get(t.keyOf(s)) != 0
+func (t *table) has(r *bpf.SocketRow) bool {
+	return t.index.Get(t.keyOf(r)) != 0 || t.index.Get(t.tupleKey(&r.Sock, noCookie)) != 0
 }
 
 // beginFollow starts a look at the sockets in trouble.
@@ -68,27 +68,27 @@ func (t *table) beginFollow() { t.follows++ }
 // revisit takes in a row of a socket in trouble, between two looks or within one. It is not ok for a socket that has
 // never been met and that some process holds: the next look meets it, with its owner. What was sent is left for the look
 // to count.
-func (t *table) revisit(r *bpf.SocketRow) (found seen, ok bool) {
+func (t *table) revisit(r *bpf.SocketRow, gone func(*known)) (found seen, ok bool) {
 	s := &r.Sock
 	orphan := s.Flags&bpf.FlagOrphan != 0
-	id := t.keyOf(s)
-	i := t.index.Get(id)
+	i, named := t.find(r, gone)
 	known := i != 0
 	if !known {
 		if !orphan {
 			return seen{}, false
 		}
-		i = t.place(id, r)
+		i = t.place(t.keyOf(r), r)
 		t.rows.At(i).segsOut, t.rows.At(i).retrans = s.SegsOut, s.TotalRetrans
 	}
 	k := t.rows.At(i)
+	id := t.keyAt(k)
 	now := signOf(s)
 	settled := t.settle(k, s)
 	found = seen{known: k}
 	switch {
 	case !known:
 		found.change = event.SocketSeen
-	case now != k.sign || settled || orphan && t.orphans[id] == 0 || now.trouble() && uint16(s.SegsIn) != k.segsIn:
+	case now != k.sign || settled || named || orphan && t.orphans[id] == 0 || now.trouble() && uint16(s.SegsIn) != k.segsIn:
 		found.change = event.SocketChanged
 	}
 	k.sign, k.segsIn = now, uint16(s.SegsIn)

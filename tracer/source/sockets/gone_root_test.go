@@ -80,7 +80,7 @@ func podCgroupOf(t *testing.T, uid string) string {
 // number came with the row, and its cgroup's name before. The look after tells that the socket is gone, of the same pod.
 func TestPodOfAProcessThatIsGone(t *testing.T) {
 	needRoot(t)
-	probes, _ := loadReport(t)
+	probes := load(t)
 	dir, err := os.Open(podCgroupOf(t, uidOne))
 	if err != nil {
 		t.Fatal(err)

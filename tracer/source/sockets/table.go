@@ -10,7 +10,8 @@ import (
 	"github.com/midhop/midhop/tracer/event"
 )
 
-// key identifies a socket while it lives. Cookies are unique in a namespace, and since Linux 5.9 in the machine.
+// key finds a socket. Cookies are unique in a namespace, and since Linux 5.9 in the machine; without one it is the tuple, which one
+// connection at a time has in a namespace.
 type key struct {
 	id    uint64
 	netns uint32
@@ -20,7 +21,7 @@ type key struct {
 // pointer, and what many sockets share stands in a holder, so that a million of them take 63 MB with their index. A dropped
 // row has no holder.
 type known struct {
-	cookie     uint64
+	id         identity
 	receivedAt uint64      // probes' time of the newest receive, ns; 0: unknown
 	local      compact.Ref // table.hosts
 	peer       compact.Ref // table.hosts
@@ -146,30 +147,40 @@ func newTable() *table {
 	return t
 }
 
-// keyOf returns the socket's cookie, or a hash of its tuple where the kernel never made one; the top bit tells the two
-// apart.
-func (t *table) keyOf(s *bpf.Sock) key {
-	if s.Cookie != 0 {
-		return key{s.Cookie, s.Netns}
+// keyOf returns the key of a socket as it is met now: its cookie, or a hash of its tuple where the kernel never made one; the top bit
+// tells the two apart.
+func (t *table) keyOf(r *bpf.SocketRow) key {
+	if r.Sock.Cookie != 0 {
+		return key{r.Sock.Cookie, r.Sock.Netns}
 	}
-	return t.tupleKey(s.Local, s.Peer, s.LocalPort, s.PeerPort, s.Netns)
+	return t.tupleKey(&r.Sock, identityOf(r))
 }
 
 // keyAt is keyOf of a socket that was met before.
 func (t *table) keyAt(k *known) key {
 	netns := t.holders.At(k.holder).netns
-	if k.cookie != 0 {
-		return key{k.cookie, netns}
+	if cookie := k.id.cookie(); cookie != 0 {
+		return key{cookie, netns}
 	}
-	return t.tupleKey(t.hosts.Addr(k.local), t.hosts.Addr(k.peer), k.localPort, k.peerPort, netns)
+	return t.hash(tuple{t.hosts.Addr(k.local), t.hosts.Addr(k.peer), k.localPort, k.peerPort, 0}, k.id, netns)
 }
 
-func (t *table) tupleKey(local, peer compact.Addr, localPort, peerPort uint16, netns uint32) key {
-	type tuple struct {
-		local, peer         compact.Addr
-		localPort, peerPort uint16
+// tupleKey is the key of a socket that has no cookie, or had none when it was met first.
+func (t *table) tupleKey(s *bpf.Sock, id identity) key {
+	return t.hash(tuple{s.Local, s.Peer, s.LocalPort, s.PeerPort, 0}, id, s.Netns)
+}
+
+type tuple struct {
+	local, peer         compact.Addr
+	localPort, peerPort uint16
+	inode               uint32 // of a listener: several may share an address (SO_REUSEPORT)
+}
+
+func (t *table) hash(of tuple, id identity, netns uint32) key {
+	if of.peerPort == 0 {
+		of.inode = id.inode()
 	}
-	return key{maphash.Comparable(t.seed, tuple{local, peer, localPort, peerPort}) | 1<<63, netns}
+	return key{maphash.Comparable(t.seed, of) | noCookie, netns}
 }
 
 // begin starts a look.
@@ -192,18 +203,21 @@ type seen struct {
 	resent uint32       // of these again
 }
 
-// see takes a row of the census in.
-func (t *table) see(r *bpf.SocketRow) seen {
+// see takes a row of the census in. gone is called for a socket whose place the row's has taken.
+func (t *table) see(r *bpf.SocketRow, gone func(*known)) seen {
 	s := &r.Sock
-	id := t.keyOf(s)
-	i := t.index.Get(id)
+	i, named := t.find(r, gone)
 	ok := i != 0
 	if !ok {
-		i = t.place(id, r)
+		i = t.place(t.keyOf(r), r)
 	}
 	k := t.rows.At(i)
 	if ok && k.pass == uint16(t.pass) {
-		return seen{known: k, again: true}
+		again := seen{known: k, again: true}
+		if named {
+			again.change = event.SocketChanged
+		}
+		return again
 	}
 	out := seen{known: k}
 	now := signOf(s)
@@ -216,7 +230,7 @@ func (t *table) see(r *bpf.SocketRow) seen {
 	} else {
 		out.sent, out.resent = s.SegsOut-k.segsOut, s.TotalRetrans-k.retrans
 		spoke := now.trouble() && uint16(s.SegsIn) != k.segsIn
-		if now != k.sign || spoke || t.settle(k, s) || t.move(k, r) || accepted && !k.accepted {
+		if now != k.sign || spoke || t.settle(k, s) || t.move(k, r) || accepted && !k.accepted || named {
 			out.change = event.SocketChanged
 		}
 		if t.restate {
@@ -271,7 +285,7 @@ func (t *table) accepts(s *bpf.Sock) bool {
 func (t *table) place(id key, r *bpf.SocketRow) uint32 {
 	s := &r.Sock
 	i := t.rows.Add(known{
-		cookie: s.Cookie, local: t.hosts.Hold(s.Local), peer: t.hosts.Hold(s.Peer), localPort: s.LocalPort, peerPort: s.PeerPort,
+		id: identityOf(r), local: t.hosts.Hold(s.Local), peer: t.hosts.Hold(s.Peer), localPort: s.LocalPort, peerPort: s.PeerPort,
 		holder: t.holders.Hold(holder{settings: settingsOf(s), comm: r.Comm, cgroup: r.Cgroup, netns: s.Netns, pid: r.PID, family: s.Family}),
 	})
 	t.index.Put(id, i)

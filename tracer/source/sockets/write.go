@@ -41,7 +41,7 @@ func (w *writer) gone(k *known) {
 	row := event.SocketRow{
 		Change: event.SocketGone,
 		Socket: event.Socket{
-			Cookie: k.cookie,
+			Cookie: k.id.cookie(),
 			Netns:  h.netns,
 			Local:  event.Endpoint{IP: t.localAddr(k), Port: k.localPort},
 			Peer:   event.Endpoint{IP: t.peerAddr(k), Port: k.peerPort},
