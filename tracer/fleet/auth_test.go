@@ -182,32 +182,38 @@ func TestAnAgentCannotLie(t *testing.T) {
 	for i := range lies {
 		lines = append(event.AppendJSON(lines, &lies[i]), '\n')
 	}
-	msg := nats.NewMsg(subjectFacts + "node-a")
-	msg.Data = pack(lines)
-	for _, h := range []string{"Nats-Subject", "Nats-Sequence", "Nats-Last-Sequence", "Nats-Time-Stamp"} { // the server's own words
-		msg.Header.Set(h, subjectHub)
+	send := func(stored bool, header map[string]string) {
+		t.Helper()
+		msg := nats.NewMsg(subjectFacts + "node-a")
+		msg.Data = pack(lines)
+		for name, text := range header {
+			msg.Header.Set(name, text)
+		}
+		ack, err := nc.RequestMsg(msg, patience)
+		if err != nil || strings.Contains(string(ack.Data), `"error"`) == stored {
+			t.Fatalf("stored: %v, %v %s", !stored, err, ack.Data)
+		}
 	}
-	msg.Header.Set("Status", "204")
-	msg.Header.Set("Nats-Rollup", "all")
-	msg.Header.Set("Nats-TTL", "1s")
-	if _, err := nc.RequestMsg(msg, patience); err != nil {
-		t.Fatal(err)
+	send(true, map[string]string{headerOrigin: "o", headerFirst: "1", headerCount: "12", "Status": "204"})
+	send(false, map[string]string{headerOrigin: "o", "Nats-Rollup": "all"})
+	send(false, map[string]string{headerOrigin: "o", "Nats-TTL": "1s"})
+	_, believed := w.folded()
+	if believed.Refused != uint64(len(lies)) || believed.Foreign != 0 {
+		t.Errorf("%d events refused, want %d: %s", believed.Refused, len(lies), believed)
 	}
-	// The same without the headers that the server itself refuses.
-	msg.Header.Del("Nats-Rollup")
-	msg.Header.Del("Nats-TTL")
-	ack, err := nc.RequestMsg(msg, patience)
-	if err != nil || strings.Contains(string(ack.Data), `"error"`) {
-		t.Fatalf("not stored: %v %s", err, ack.Data)
+	// The same as if the server had put it there as an answer, or nobody's outbox.
+	for _, name := range serverHeaders {
+		send(true, map[string]string{headerOrigin: "o", headerFirst: "100", headerCount: "12", name: subjectHub})
 	}
+	send(true, map[string]string{headerFirst: "200", headerCount: "12"})
 	events, stats := w.folded()
 	for _, e := range events {
 		if e.Source != hubSource || e.Type != event.StreamStarted || !strings.HasPrefix(e.ID.Origin, "hub-stream.") {
 			t.Errorf("%s of %s was believed", e.Type, e.Source)
 		}
 	}
-	if stats.Refused != uint64(len(lies)) {
-		t.Errorf("%d events refused, want %d: %s", stats.Refused, len(lies), stats)
+	if stats.Refused != believed.Refused || stats.Foreign != uint64(len(serverHeaders))+1 {
+		t.Errorf("%d messages are foreign, want %d: %s", stats.Foreign, len(serverHeaders)+1, stats)
 	}
 }
 
@@ -263,7 +269,7 @@ func TestBombs(t *testing.T) {
 		"a bomb": pack(make([]byte, 64<<20)), "not compressed": []byte("{}\n"), "empty": nil, "cut off": pack([]byte("{}\n"))[:5],
 	} {
 		before := in.Stats()
-		out := in.take(&message{seq: 1, subject: subjectFacts + "n", stored: time.Now(), data: data})
+		out := in.take(&message{seq: 1, subject: subjectFacts + "n", stored: time.Now(), header: nats.Header{headerOrigin: {"o"}}, data: data})
 		after := in.Stats()
 		if name != "empty" && after.Bad != before.Bad+1 || after.Events != before.Events {
 			t.Errorf("%s: %s", name, after)

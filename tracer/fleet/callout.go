@@ -18,7 +18,7 @@ const subjectCallout = "$SYS.REQ.USER.AUTH"
 // Callout lets agents and readers into a cluster of one's own by the tokens that the embedded server takes, and with the same
 // rights: the cluster asks the hub who comes.
 type Callout struct {
-	Account string // of the cluster, in which the streams are
+	Account string // of the cluster, in which the streams are; those of agents and readers are called after it, see [WriteAccounts]
 	Auth    Authenticator
 	Log     *slog.Logger
 
@@ -78,7 +78,10 @@ func (a *Callout) admit(req *jwt.AuthorizationRequestClaims) (string, error) {
 		return "", err
 	}
 	claims := jwt.NewUserClaims(req.UserNkey)
-	claims.Name, claims.Audience = user.Username, a.Account
+	claims.Name, claims.Audience = user.Username, id.account(a.Account)
+	if !id.Until.IsZero() {
+		claims.Expires = id.Until.Unix()
+	}
 	claims.Pub.Allow.Add(user.Permissions.Publish.Allow...)
 	claims.Sub.Allow.Add(user.Permissions.Subscribe.Allow...)
 	return claims.Encode(a.key)

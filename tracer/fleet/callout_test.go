@@ -28,12 +28,17 @@ func TestACallout(t *testing.T) {
 	public, _ := issuer.PublicKey()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "nats.conf")
+	var accounts strings.Builder
+	if err := WriteAccounts(&accounts, "MIDHOP", []string{"node-a"}); err != nil {
+		t.Fatal(err)
+	}
 	text := fmt.Sprintf(`listen: "127.0.0.1:-1"
 jetstream { store_dir: %q }
-accounts { MIDHOP { jetstream: enabled, users: [ { user: hub, password: pass } ] }, SYS { users: [ { user: sys, password: sys } ] } }
+%s
 system_account: SYS
 authorization { timeout: 60, auth_callout { issuer: %s, account: MIDHOP, auth_users: [ hub ] } }
-`, filepath.Join(dir, "streams"), public)
+`, filepath.Join(dir, "streams"), strings.NewReplacer("users: [ ] # the hubs", "users: [ { user: hub, password: pass } ]", "accounts {", "accounts { SYS { users: [ { user: sys, password: sys } ] }").
+		Replace(accounts.String()), public)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,10 @@ package fleet
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,9 +109,18 @@ func (o *offset) header() string {
 	return strconv.FormatInt(o.value.Load(), 10)
 }
 
-// answerClock tells whoever asks the time of this hub. Of several hubs the first answer counts.
-func answerClock(nc *nats.Conn) (*nats.Subscription, error) {
+// answerClock tells whoever asks the time of this hub, and by which key to know what hubs have told. Of several hubs the first answer counts. The answer goes by the hub's own
+// connection, which may publish to everything, so it goes to inboxes only: to those that the server makes where the question comes
+// out of another account, and, where a cluster of one's own has one account for all, to agents' and readers'.
+func answerClock(nc *nats.Conn, key ed25519.PublicKey) (*nats.Subscription, error) {
+	text := base64.RawStdEncoding.EncodeToString(key)
 	return nc.Subscribe(subjectClock, func(m *nats.Msg) {
-		_ = m.Respond(strconv.AppendInt(nil, time.Now().UnixNano(), 10))
+		if !strings.HasPrefix(m.Reply, inboxes) && !strings.HasPrefix(m.Reply, serverInboxes) {
+			return
+		}
+		answer := nats.NewMsg(m.Reply)
+		answer.Header.Set(headerKey, text)
+		answer.Data = strconv.AppendInt(nil, time.Now().UnixNano(), 10)
+		_ = m.RespondMsg(answer)
 	})
 }

@@ -114,7 +114,7 @@ func TestAClockThatIsSet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.newHub(nobody{})
-			sub, err := answerClock(w.hub.nc)
+			sub, err := answerClock(w.hub.nc, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

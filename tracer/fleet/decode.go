@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,6 +16,8 @@ import (
 type intake struct {
 	build   event.Build
 	unpack  *unpacker
+	proof   *proof // nil: what stands under the hub's subject is the hub's
+	passed  skips
 	origins map[string]*account
 	agent   time.Time // when the newest message of any agent was stored
 
@@ -38,6 +41,7 @@ type IntakeStats struct {
 	Dropped   uint64 // events that agents said they dropped
 	Refused   uint64 // events that their publisher had no business to tell
 	Bad       uint64 // lines and messages that cannot be read
+	Foreign   uint64 // messages that are no agent's batch and not proven to be a hub's
 	Shifted   uint64 // messages whose times were put right
 	Resumed   uint64 // times that nothing had come from any agent for a while
 }
@@ -76,8 +80,9 @@ func (in *intake) take(m *message) []event.Event {
 	defer in.mu.Unlock()
 	in.stats.Messages++
 	node, fromAgent := strings.CutPrefix(m.subject, subjectFacts)
-	if !fromAgent && m.subject != subjectHub {
-		in.stats.Refused++
+	if why := in.foreign(m, fromAgent); why != nil {
+		in.stats.Foreign++
+		in.passed.by(StreamFacts, m, why)
 		return nil
 	}
 	var out []event.Event
@@ -100,6 +105,7 @@ func (in *intake) take(m *message) []event.Event {
 	events, bad, err := in.unpack.unpack(m.data)
 	if err != nil {
 		in.stats.Bad++
+		in.passed.by(StreamFacts, m, err)
 		return append(out, in.own(m, event.StreamLost, &event.Lost{Stage: "fleet.batch", Count: max(1, countOf(m)), Since: m.stored}))
 	}
 	if bad > 0 {
@@ -119,6 +125,33 @@ func (in *intake) take(m *message) []event.Event {
 	in.date(m, node, kept)
 	in.stats.Events += uint64(len(kept))
 	return append(out, kept...)
+}
+
+// foreign returns why a message is not of whom its subject says, nil where it is.
+func (in *intake) foreign(m *message, fromAgent bool) error {
+	switch {
+	case fromAgent:
+		return notABatch(m)
+	case m.subject != subjectHub:
+		return errors.New("nobody tells anything there")
+	case in.proof != nil:
+		return in.proof.check(m)
+	}
+	return nil
+}
+
+// notABatch returns why a message on an agent's subject is not what an agent's outbox has put there, but an answer that somebody
+// had the server put there, or another's message.
+func notABatch(m *message) error {
+	for _, name := range serverHeaders {
+		if len(m.header.Values(name)) > 1 {
+			return fmt.Errorf("it was stored with the server's own header %s", name)
+		}
+	}
+	if m.header.Get(headerOrigin) == "" {
+		return fmt.Errorf("it has no %s", headerOrigin)
+	}
+	return nil
 }
 
 // own is an event that this reader adds. Its number is the message's, so that every reader gives it the same.
@@ -229,6 +262,6 @@ func (in *intake) date(m *message, node string, events []event.Event) {
 
 // String is for the log.
 func (s IntakeStats) String() string {
-	return fmt.Sprintf("%d messages, %d events, %d duplicate, %d missing, %d dropped by agents, %d refused, %d bad, %d shifted",
-		s.Messages, s.Events, s.Duplicate, s.Missing, s.Dropped, s.Refused, s.Bad, s.Shifted)
+	return fmt.Sprintf("%d messages, %d events, %d duplicate, %d missing, %d dropped by agents, %d refused, %d bad, %d foreign, %d shifted",
+		s.Messages, s.Events, s.Duplicate, s.Missing, s.Dropped, s.Refused, s.Bad, s.Foreign, s.Shifted)
 }

@@ -110,12 +110,12 @@ func (f *follower) next(ctx context.Context) ([]message, error) {
 		if m.Subject != reply {
 			continue
 		}
-		before, _ := strconv.ParseUint(byServer(m.Header, "Nats-Last-Sequence"), 10, 64)
+		before, _ := strconv.ParseUint(byServer(m.Header, natsLast), 10, 64)
 		n := len(out)
 		if whole := n == 0 && before == 0 || n > 0 && out[n-1].seq == before; !whole {
 			return nil, errShort // something was dropped on the way here
 		}
-		text := byServer(m.Header, "Nats-Sequence")
+		text := byServer(m.Header, natsSequence)
 		if text == "" { // no message of the stream: the server says how it stands
 			switch status := m.Header.Get("Status"); status {
 			case "404": // nothing follows
@@ -133,13 +133,24 @@ func (f *follower) next(ctx context.Context) ([]message, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: message %q: %w", f.stream, text, err)
 		}
-		stored, err := time.Parse(time.RFC3339Nano, byServer(m.Header, "Nats-Time-Stamp"))
+		stored, err := time.Parse(time.RFC3339Nano, byServer(m.Header, natsStored))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: message %d: %w", f.stream, seq, err)
 		}
-		out = append(out, message{seq: seq, subject: byServer(m.Header, "Nats-Subject"), stored: stored, header: m.Header, data: m.Data})
+		out = append(out, message{seq: seq, subject: byServer(m.Header, natsSubject), stored: stored, header: m.Header, data: m.Data})
 	}
 }
+
+// Headers that the server adds to an answer.
+const (
+	natsSubject  = "Nats-Subject"
+	natsSequence = "Nats-Sequence"
+	natsStored   = "Nats-Time-Stamp"
+	natsLast     = "Nats-Last-Sequence"
+)
+
+// serverHeaders are those that no message is stored with, unless it was an answer itself.
+var serverHeaders = []string{natsSubject, natsSequence, natsStored, natsLast, "Nats-Stream", "Nats-Num-Pending"}
 
 // byServer returns what the server says of a message. It adds its headers behind those of the publisher (genHeader in
 // nats-server), who may have set the same: only the last is the server's.

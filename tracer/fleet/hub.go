@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"log/slog"
@@ -48,6 +49,7 @@ type Hub struct {
 	follower *Follower
 	own      *outbox
 	boot     string
+	key      ed25519.PrivateKey
 	log      *slog.Logger
 
 	numbers atomic.Uint64 // of the hub's own facts
@@ -55,6 +57,7 @@ type Hub struct {
 	mu        sync.Mutex
 	inventory map[string]event.Event // what the hub's sources told last, by object
 
+	passed  skips           // over, in the stream of incidents
 	told    map[string]bool // ids of findings that the stream of incidents has
 	wanted  chan event.IncidentFinding
 	findway chan event.Event
@@ -66,6 +69,7 @@ type Hub struct {
 type HubStats struct {
 	Intake   IntakeStats
 	Own      OutboxStats
+	Passed   uint64 // messages in the streams of incidents and ledgers that cannot be read, or are somebody else's
 	Recalled uint64 // entries of ledgers that were read back
 	// Reach is how far back the streams go: "facts" and "ledger", without entries until that was looked at.
 	Reach map[string]Reach
@@ -86,31 +90,40 @@ func NewHub(ctx context.Context, c *Conn, o HubOptions) (*Hub, error) {
 	if err := ensureStreams(ctx, js, o.Limits); err != nil {
 		return nil, err
 	}
+	key, err := hubKey(ctx, js, o.Limits.orDefaults().Replicas)
+	if err != nil {
+		return nil, err
+	}
 	h := &Hub{
-		opts: o, conn: c, js: js, boot: bootStamp(time.Now()), log: o.Log, inventory: make(map[string]event.Event),
-		told: make(map[string]bool), wanted: make(chan event.IncidentFinding, 256), findway: make(chan event.Event, 1024),
+		key: key, opts: o, conn: c, js: js, boot: bootStamp(time.Now()), log: o.Log, passed: skips{log: o.Log}, inventory: make(map[string]event.Event),
+		recalls: recalls{passed: skips{log: o.Log}}, told: make(map[string]bool), wanted: make(chan event.IncidentFinding, 256), findway: make(chan event.Event, 1024),
 	}
 	back, err := h.readIncidents(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if h.follower, err = NewFollower(c, FollowOptions{Build: o.Build, Back: back}); err != nil {
+	if h.follower, err = newFollower(c, FollowOptions{Build: o.Build, Back: back}, h.public()); err != nil {
 		return nil, err
 	}
+	h.follower.intake.passed.log = o.Log
 	h.own = &outbox{
 		js: js, subject: subjectHub, origin: "hub-" + h.boot, stage: "publish.hub", delay: 20 * time.Millisecond, limit: 64 << 20,
-		now: func() int64 { return time.Now().UnixNano() }, offset: func() string { return "0" },
+		now: func() int64 { return time.Now().UnixNano() }, offset: func() string { return "0" }, sign: h.sign,
 		log: o.Log, wake: make(chan struct{}, 1),
 	}
 	return h, nil
 }
+
+func (h *Hub) sign(m *nats.Msg) { sign(h.key, m) }
+
+func (h *Hub) public() ed25519.PublicKey { return h.key.Public().(ed25519.PublicKey) }
 
 // Live is closed when the fold's source has caught up with the stream.
 func (h *Hub) Live() <-chan struct{} { return h.follower.Live() }
 
 // Stats may be called at any time.
 func (h *Hub) Stats() HubStats {
-	return HubStats{Intake: h.follower.Stats(), Own: h.own.stats(), Recalled: h.recalls.entries.Load(), Reach: h.reaches.get()}
+	return HubStats{Intake: h.follower.Stats(), Own: h.own.stats(), Passed: h.passed.count.Load() + h.recalls.passed.count.Load(), Recalled: h.recalls.entries.Load(), Reach: h.reaches.get()}
 }
 
 // Skews returns how far the nodes' clocks are from the hub's, see [Follower.Skews].
@@ -118,7 +131,7 @@ func (h *Hub) Skews() map[string]event.Seconds { return h.follower.Skews() }
 
 // Run implements Source: it emits the stream's facts until ctx ends, and does everything else that a hub does meanwhile.
 func (h *Hub) Run(ctx context.Context, emit func([]event.Event)) error {
-	clock, err := answerClock(h.conn.nc)
+	clock, err := answerClock(h.conn.nc, h.public())
 	if err != nil {
 		return fmt.Errorf("answer for the clock: %w", err)
 	}
@@ -172,6 +185,7 @@ func (h *Hub) putOnce(e *event.Event) {
 	msg := nats.NewMsg(subjectHub)
 	msg.Data = pack(append(event.AppendJSON(nil, e), '\n'))
 	msg.Header.Set(jetstream.MsgIDHeader, e.ID.Origin+" "+strconv.FormatUint(e.ID.N, 10))
+	h.sign(msg)
 	if _, err := h.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(20), jetstream.WithRetryWait(retryEvery)); err != nil {
 		h.put(e) // the ordered way waits until there is a stream again
 	}

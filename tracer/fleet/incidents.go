@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"strconv"
 	"time"
@@ -63,6 +64,7 @@ func (h *Hub) publishFindings(ctx context.Context) {
 		msg.Data = pack(append(event.AppendJSON(nil, &e), '\n'))
 		msg.Header.Set(jetstream.MsgIDHeader, id)
 		for ctx.Err() == nil {
+			h.sign(msg)
 			if _, err := h.js.PublishMsg(ctx, msg); err == nil {
 				h.told[id] = true
 				break
@@ -79,7 +81,7 @@ func (h *Hub) publishFindings(ctx context.Context) {
 // incidents that are open by itself, under the same ids.
 func (h *Hub) readIncidents(ctx context.Context) (back time.Duration, err error) {
 	open := make(map[string]time.Time)
-	err = eachFinding(ctx, h.conn, time.Unix(0, 0), func(e *event.Event, b *event.IncidentFinding) {
+	err = eachFinding(ctx, h.conn, h.public(), &h.passed, time.Unix(0, 0), func(e *event.Event, b *event.IncidentFinding) {
 		h.told[findingID(e)] = true
 		if e.Type == event.IncidentClosed {
 			delete(open, b.Incident.ID)
@@ -93,11 +95,16 @@ func (h *Hub) readIncidents(ctx context.Context) (back time.Duration, err error)
 	return back, err
 }
 
-// eachFinding calls f for every finding about incidents that was kept since from, in order.
-func eachFinding(ctx context.Context, c *Conn, from time.Time, f func(*event.Event, *event.IncidentFinding)) error {
+// eachFinding calls f for every finding about incidents that was kept since from, in order. What is no hub's finding is passed
+// over; without a key, whatever can be read is taken for one.
+func eachFinding(ctx context.Context, c *Conn, key ed25519.PublicKey, passed *skips, from time.Time, f func(*event.Event, *event.IncidentFinding)) error {
 	u, err := newUnpacker()
 	if err != nil {
 		return err
+	}
+	var proof *proof
+	if key != nil {
+		proof = newProof(key)
 	}
 	r, err := follow(c, StreamIncidents, subjectIncidents, 0, from)
 	if err != nil {
@@ -105,9 +112,18 @@ func eachFinding(ctx context.Context, c *Conn, from time.Time, f func(*event.Eve
 	}
 	defer r.close()
 	return r.all(ctx, func(m *message) error {
-		events, _, err := u.unpack(m.data)
+		if proof != nil {
+			if err := proof.check(m); err != nil {
+				passed.by(StreamIncidents, m, err)
+				return nil
+			}
+		}
+		events, bad, err := u.unpack(m.data)
+		if err == nil && bad > 0 {
+			err = fmt.Errorf("%d lines cannot be read", bad)
+		}
 		if err != nil {
-			return fmt.Errorf("finding %d: %w", m.seq, err)
+			passed.by(StreamIncidents, m, err)
 		}
 		for i := range events {
 			if b, ok := events[i].Body.(*event.IncidentFinding); ok {
@@ -129,7 +145,7 @@ type Incident struct {
 func Incidents(ctx context.Context, c *Conn, since time.Time) ([]Incident, error) {
 	var out []Incident
 	at := make(map[string]int)
-	err := eachFinding(ctx, c, since, func(e *event.Event, b *event.IncidentFinding) {
+	err := eachFinding(ctx, c, askKey(c), &skips{log: c.link.o.Log}, since, func(e *event.Event, b *event.IncidentFinding) {
 		i, ok := at[b.Incident.ID]
 		if !ok {
 			i = len(out)

@@ -39,9 +39,10 @@ type outbox struct {
 	origin  string
 	stage   string // of the loss that it counts
 	delay   time.Duration
-	limit   int           // compressed bytes that may wait
-	now     func() int64  // the publisher's clock
-	offset  func() string // the header, empty while unknown
+	limit   int             // compressed bytes that may wait
+	now     func() int64    // the publisher's clock
+	offset  func() string   // the header, empty while unknown
+	sign    func(*nats.Msg) // of a hub; nil: an agent is known by its account
 	log     *slog.Logger
 
 	mu      sync.Mutex
@@ -260,6 +261,9 @@ func (o *outbox) publish(ctx context.Context, s *sealed, dropped uint64) error {
 	}
 	if s.mark != "" {
 		h.Set(headerMark, s.mark)
+	}
+	if o.sign != nil {
+		o.sign(msg)
 	}
 	ack, err := o.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
 	if err != nil {

@@ -232,7 +232,7 @@ func TestSkewedTimes(t *testing.T) {
 func TestTheClockIsMeasured(t *testing.T) {
 	w := newWorld(t)
 	w.newHub(nobody{})
-	sub, err := answerClock(w.hub.nc)
+	sub, err := answerClock(w.hub.nc, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

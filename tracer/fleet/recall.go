@@ -15,6 +15,7 @@ import (
 // recalls is the memory of what was read back. It grows with incidents and their sockets, not with connections.
 type recalls struct {
 	entries atomic.Uint64
+	passed  skips
 	asked   map[string]map[legKey]struct{} // by incident: sockets that the ledger was asked for
 	unnamed map[string]time.Time           // nodes whose ledgers were read for sockets in trouble, and when
 }
@@ -134,9 +135,14 @@ func (h *Hub) recallFor(ctx context.Context, id, node string) error {
 	}
 	next := make(map[string]uint64) // by origin: the number that follows
 	err = r.all(ctx, func(m *message) error {
-		events, _, err := u.unpack(m.data)
-		if err != nil {
-			return nil // the rest of the ledger is worth having
+		why := notABatch(m)
+		var events []event.Event
+		if why == nil {
+			events, _, why = u.unpack(m.data)
+		}
+		if why != nil {
+			h.recalls.passed.by(StreamLedger, m, why) // the rest of the ledger is worth having
+			return nil
 		}
 		origin := m.header.Get(headerOrigin)
 		if first, err := strconv.ParseUint(m.header.Get(headerFirst), 10, 64); err == nil && first > 0 {

@@ -24,8 +24,9 @@ type ServerOptions struct {
 
 // Server is a NATS server with JetStream inside this process.
 type Server struct {
-	ns  *server.Server
-	own string
+	ns       *server.Server
+	own      string
+	accounts *accounts
 }
 
 // UnsafeError says that a server would listen where others can reach it without a lock on the door.
@@ -58,19 +59,23 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s := &Server{own: newToken()}
+	s := &Server{own: newToken(), accounts: &accounts{}}
 	opts := &server.Options{
 		ServerName: "midhop-hub", Host: host, Port: port, JetStream: true, StoreDir: o.Dir, NoSigs: true, DontListen: false,
 		MaxPayload: 1 << 20, NoSystemAccount: false, JetStreamMaxMemory: 1 << 20, JetStreamMaxStore: 1 << 40,
 		TLSConfig: o.TLS, TLS: o.TLS != nil, TLSTimeout: 5, AuthTimeout: (authWait + time.Second).Seconds(),
 		// A connection that a partition cut is noticed by its ends within seconds, and made anew.
 		PingInterval: 2 * time.Second, MaxPingsOut: 2, WriteDeadline: 5 * time.Second,
-		CustomClientAuthentication: &doorkeeper{own: s.own, auth: o.Auth, deny: func(remote string, err error) {
+		CustomClientAuthentication: &doorkeeper{own: s.own, auth: o.Auth, accounts: s.accounts, deny: func(remote string, err error) {
 			o.Log.Warn("a connection was refused", "from", remote, "why", err)
 		}},
 		DisableJetStreamBanner: true,
 	}
 	if s.ns, err = server.NewServer(opts); err != nil {
+		return nil, fmt.Errorf("start the embedded server: %w", err)
+	}
+	s.accounts.ns = s.ns
+	if err := offer(s.ns.GlobalAccount()); err != nil {
 		return nil, fmt.Errorf("start the embedded server: %w", err)
 	}
 	s.ns.SetLoggerV2(serverLog{o.Log}, false, false, false)

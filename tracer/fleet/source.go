@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/ed25519"
 	"sync/atomic"
 	"time"
 
@@ -28,10 +29,15 @@ type Follower struct {
 }
 
 // NewFollower returns a Source over a connection of [Dial] or [Server.Dial].
-func NewFollower(c *Conn, o FollowOptions) (*Follower, error) {
+func NewFollower(c *Conn, o FollowOptions) (*Follower, error) { return newFollower(c, o, askKey(c)) }
+
+func newFollower(c *Conn, o FollowOptions, key ed25519.PublicKey) (*Follower, error) {
 	in, err := newIntake(o.Build)
 	if err != nil {
 		return nil, err
+	}
+	if key != nil {
+		in.proof = newProof(key)
 	}
 	return &Follower{conn: c, opts: o, intake: in, live: make(chan struct{})}, nil
 }
