@@ -139,6 +139,17 @@ BLAME ?= ci
 bench-blame: ## how often the likelihood engine names the right one, and what it costs; fails under its bounds
 	$(GO) test ./tracer/diagnose -run '^TestMatrix(Cost)?$$' -v -count 1 -timeout 24h -matrix $(BLAME)
 
+# Worlds: SEEDS of them from SEED on, each with a primitive FAULT (of chance if empty). HOLD=today fails on the invariants that
+# hold in every world so far, HOLD=all on any. SHOW=true prints every world.
+SEEDS ?= 1000
+FAULT ?=
+HOLD  ?= all
+SHOW  ?= false
+
+.PHONY: worlds
+worlds: ## SEEDS (1000) simulated incidents from SEED (1) on through the Engine, against the truth: FAULT=power for one kind
+	$(GO) test ./tracer/trial -count 1 -timeout 60m -v -run '^TestWorlds$$' -worlds.seeds $(SEEDS) -worlds.seed $(or $(SEED),1) -worlds.fault '$(FAULT)' -worlds.hold $(HOLD) -worlds.show=$(SHOW)
+
 .PHONY: test-tmux
 test-tmux: deps build ## the built program under tmux, by keys alone, and what its screen costs at rest (root)
 	$(call need,tmux,tmux)

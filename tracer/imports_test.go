@@ -58,6 +58,8 @@ var table = map[string]rule{
 	"tracer/source/stream":      {ours: []string{"tracer/event"}, others: append([]string{"sigs.k8s.io/yaml", "github.com/klauspost/compress"}, golangX...)},
 	"tracer/report":             {ours: []string{"tracer/event", "tracer/model"}},
 	"tracer/redact":             {ours: []string{"tracer/event"}},
+	"tracer/world":              {ours: []string{"tracer/event"}}, // a cluster on paper: it knows nothing of what it tests
+	"tracer/trial":              {ours: []string{"tracer", "tracer/event", "tracer/world"}},
 	"tracer/export/...":         {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/klauspost/compress"}, golangX...)},
 	"tracer/fleet":              {ours: []string{"tracer/event", "tracer/tick"}, others: append([]string{"github.com/nats-io", "github.com/klauspost/compress"}, golangX...)},
 	"tracer/relief":             {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, golangX...)},
