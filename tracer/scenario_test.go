@@ -285,6 +285,8 @@ func fault(t testing.TB, s *sim, f []string, num func(string) int) func() {
 		return func() { s.move(s.node(f[1]), s.node(f[2])) }
 	case "narrow":
 		return func() { s.narrow(s.node(f[1])) }
+	case "large":
+		return func() { s.large(num(f[1])) }
 	case "table":
 		return func() { s.table(s.node(f[1]), num(f[2]), num(f[3])) }
 	case "crowd":

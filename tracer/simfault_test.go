@@ -62,8 +62,13 @@ func (s *sim) move(from, to *simNode) {
 // narrow lets a node drop full-size segments, and every second talking connection send such.
 func (s *sim) narrow(n *simNode) {
 	n.narrow = true
+	s.large(2)
+}
+
+// large lets one in a number of connections that talk send full-size segments.
+func (s *sim) large(one int) {
 	for i, c := range s.conns {
-		c.large = c.hop != nil && c.every > 0 && i%2 == 0
+		c.large = c.hop != nil && c.every > 0 && i%one == 0
 	}
 }
 

@@ -364,6 +364,10 @@ func TestLabNamesALaterDeath(t *testing.T) {
 			t.Logf("%s %s on %s %v after the fault", e.Type, f.Incident.Rule, f.Incident.Culprit.Name, e.Time.Sub(at))
 		}
 	}
+	// Where it takes long until three large messages hang at once, losing segments is all that is known of the node at first.
+	if len(told) == 5 && told[0].Rule == "node-lossy" && told[1].ID == told[0].ID && strings.HasPrefix(told[1].Why, "superseded: ") {
+		told = told[2:]
+	}
 	if len(told) != 3 || told[0].Rule != "pmtu-blackhole" || told[1].ID != told[0].ID || told[2].Rule != "node-gone" {
 		t.Fatalf("want pmtu-blackhole opened and closed, and node-gone opened:%s", r.told())
 	}

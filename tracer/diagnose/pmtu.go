@@ -7,9 +7,13 @@ import (
 	"github.com/midhop/midhop/tracer/model"
 )
 
-// largeBytes is how much has to be in flight for a full-size segment to be among it: the smallest MTU that IPv6 allows is
-// 1280, and nobody's tunnel leaves much less; a chat message or an acknowledgement is far smaller.
-const largeBytes = 1000
+// noneThrough is how long no full-size segment that had been sent again may have got through: one that did says that a share
+// is lost, and not a size.
+const noneThrough = 2 * quietUnexplained
+
+// chance is how long a small segment may go unanswered though all that are small pass: a busy machine answers late, and
+// a loss or two befall anybody.
+const chance = quietUnexplained / 2
 
 // pmtu is the course of the case that full-size segments vanish through a node while small ones pass.
 type pmtu struct{ node string }
@@ -17,6 +21,7 @@ type pmtu struct{ node string }
 // sizes are the stalled sockets through a hop whose peers are heard all the same, by what they have in flight.
 type sizes struct {
 	large, small int
+	lately       int    // small ones too, but not for longer than chance
 	least        uint32 // of the large ones
 	first        model.Instant
 	refs         []string
@@ -24,7 +29,7 @@ type sizes struct {
 
 // sizesOf looks for sockets that retransmit without an answer while their peers speak: the way back is open, and so is the
 // way there for what they acknowledge with.
-func (j *Judge) sizesOf(h *model.Hop) sizes {
+func (j *Judge) sizesOf(h *model.Hop, g *gate) sizes {
 	var z sizes
 	n := 0
 	j.model.EachTroubled(h, func(t *model.Troubled) bool {
@@ -32,8 +37,12 @@ func (j *Judge) sizesOf(h *model.Hop) sizes {
 		if t.Retransmits < 2 || t.Received <= t.Since.Add(quietProved) || j.explained(h, t) {
 			return n < scanned
 		}
-		if t.Unacked < largeBytes {
-			z.small++
+		if t.Unacked < model.LargeBytes {
+			if g.passed(t.Since, chance) {
+				z.small++
+			} else {
+				z.lately++
+			}
 			return n < scanned
 		}
 		z.large++
@@ -54,14 +63,24 @@ func (j *Judge) sizesOf(h *model.Hop) sizes {
 // large looks for nodes through which only small segments pass.
 func (j *Judge) large(g *gate) {
 	for _, h := range j.model.Sick() {
-		if h.Key.Kind != model.KindNode || h.Stalled < breadth || j.accused(h.Key.Name) {
+		if h.Key.Kind != model.KindNode || h.Stalled < breadth {
 			continue
 		}
-		z := j.sizesOf(&h)
+		lossy := j.caseOf(ruleNodeLossy, h.Key.Name)
+		if lossy == nil && j.accused(h.Key.Name) {
+			continue
+		}
+		z := j.sizesOf(&h, g)
 		if z.large < breadth || z.small > 0 || !g.passed(z.first, quietUnexplained) || h.Received <= z.first.Add(quietUnexplained/2) {
 			continue
 		}
-		c := &incident{course: pmtu{h.Key.Name}, first: z.first, keys: []model.HopKey{h.Key}}
+		if h.Large > z.first && !g.passed(h.Large, noneThrough) {
+			continue
+		}
+		if lossy != nil {
+			j.close(lossy, g, "superseded: it is full-size segments that "+h.Key.Name+" loses, and all of them")
+		}
+		c := &incident{course: pmtu{h.Key.Name}, first: z.first, keys: []model.HopKey{h.Key}, before: lossy}
 		c.body.Rule = rulePMTU
 		j.begin(c, g, z.refs[0])
 	}
@@ -72,7 +91,7 @@ func (k pmtu) over(j *Judge, c *incident, g *gate) string {
 	if !ok {
 		return "ended: no connection crosses " + k.node + " any more"
 	}
-	switch z := j.sizesOf(&h); {
+	switch z := j.sizesOf(&h, g); {
 	case z.small > z.large:
 		return "retracted: small segments through " + k.node + " go unanswered too"
 	case z.large == 0 && g.passed(c.opened, young):
@@ -89,7 +108,7 @@ func (k pmtu) count(j *Judge, c *incident) {
 func (k pmtu) tell(j *Judge, c *incident, g *gate) {
 	b := &c.body
 	h, _ := j.model.Hop(c.keys[0])
-	z := j.sizesOf(&h)
+	z := j.sizesOf(&h, g)
 	b.Culprit = event.Culprit{Kind: event.CulpritNode, Name: k.node, IP: h.IP, Sure: event.Inferred}
 	b.Title = k.node + " passes small segments only"
 	b.Severity = event.Critical
@@ -101,14 +120,18 @@ func (k pmtu) tell(j *Judge, c *incident, g *gate) {
 	var e brief
 	e.pro(z.refs, "through %s %s the same again and again, with %d bytes in flight at least, while the peers are heard",
 		k.node, sends(z.large), z.least)
-	e.pro(nil, "none of the stalled ones has less in flight: small segments and acknowledgements pass")
+	if z.lately == 0 {
+		e.pro(nil, "none of the stalled ones has less in flight: small segments and acknowledgements pass")
+	} else {
+		e.pro(nil, "of those with less in flight none is stalled for longer than %s: small segments and acknowledgements pass", chance)
+	}
 	if g.passed(h.Received, silentAfter) {
 		e.pro(nil, "something was received through it at %s: it was not gone then", clock(h.Received))
 	} else {
 		e.pro(nil, "something was received through it at %s: it is not gone", clock(h.Received))
 	}
 	e.beats(j, c, k.node, g)
-	if others := j.largeElsewhere(&h); others == 0 {
+	if others := j.largeElsewhere(&h, g); others == 0 {
 		e.pro(nil, "no socket is stalled that way through any other hop")
 	} else {
 		e.con(nil, "%s through other hops are stalled that way too: the cause may be common to all", count(others, "socket"))
@@ -147,10 +170,10 @@ func sends(n int) string {
 }
 
 // largeElsewhere counts the sockets that are stalled the same way through other hops.
-func (j *Judge) largeElsewhere(h *model.Hop) (n int) {
+func (j *Judge) largeElsewhere(h *model.Hop, g *gate) (n int) {
 	for _, o := range slices.Clone(j.model.Sick()) {
 		if o.Key != h.Key {
-			n += j.sizesOf(&o).large
+			n += j.sizesOf(&o, g).large
 		}
 	}
 	return n

@@ -128,11 +128,15 @@ func (m *Model) progress(id uint32, ev *event.Event, p *event.Progress, t int64)
 	}
 	pe := m.peers.At(m.cells.At(r.cell).peer)
 	pe.factID, pe.factAt = ev.ID, t
-	before := r.state
+	before, stuck := r.state, m.pend(r).retrans >= 2 && m.pend(r).unacked >= LargeBytes
 	r.state = m.words.small(p.State)
 	r.timer = m.words.small(string(p.Timer))
 	if r.pending != 0 || p.Kind != "" || p.Retransmits|p.Backoff|p.ProbesOut != 0 || p.Unacked|p.Unsent != 0 || p.StalledAge.OK {
 		o := m.owe(r)
+		if stuck && p.Retransmits < o.retrans && alive(p.State) { // each acknowledgement begins the series anew
+			h := m.behind(m.cells.At(r.cell))
+			h.large = max(h.large, t)
+		}
 		o.kind, o.retrans, o.backoff, o.probes = m.words.small(p.Kind), p.Retransmits, p.Backoff, p.ProbesOut
 		o.unacked, o.unsent, o.stalledAt = p.Unacked, p.Unsent, 0
 	}

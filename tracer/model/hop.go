@@ -89,6 +89,10 @@ type lane struct {
 	tally
 }
 
+// LargeBytes is how much has to be in flight for a full-size segment to be among it: the smallest MTU that IPv6 allows is
+// 1280, and nobody's tunnel leaves much less; a chat message or an acknowledgement is far smaller.
+const LargeBytes = 1000
+
 type laneKey struct{ src, hop uint32 }
 
 // hop is one thing that connections cross, or end at: a node, this node itself, a pod, an address, or the balancers.
@@ -97,6 +101,7 @@ type hop struct {
 	lanes    []uint32
 	received int64
 	revived  int64 // newest receive of a socket that had been in trouble until then
+	large    int64 // when a stalled socket with LargeBytes in flight was last seen to have got on
 	tally
 	lost     []ending  // sockets that ended in trouble or by a reset, newest last, capped
 	attempts []attempt // unanswered connection attempts, newest last, capped

@@ -50,6 +50,7 @@ type Hop struct {
 	Unaware    int           // stranded ones that look healthy
 	Received   Instant       // newest receive of any socket through it
 	Revived    Instant       // newest receive of a socket that had been in trouble until then
+	Large      Instant       // when a stalled socket with LargeBytes in flight was last seen to have got on
 	Usual      time.Duration // how long its silences were lately while it lived; 0 unknown
 	Fact       string        // id of the newest fact about its sockets
 
@@ -88,7 +89,7 @@ func (m *Model) hop(id uint32) Hop {
 	h := m.hops.At(id)
 	out := Hop{
 		Key: h.key, Sockets: int(h.sockets), AtRisk: int(h.atRisk), Stalled: int(h.stalled),
-		Stranded: int(h.stranded), Unaware: int(h.unaware), Received: Instant(h.received), Revived: Instant(h.revived), id: id,
+		Stranded: int(h.stranded), Unaware: int(h.unaware), Received: Instant(h.received), Revived: Instant(h.revived), Large: Instant(h.large), id: id,
 	}
 	var newest int64 = -1
 	for _, l := range h.lanes {
