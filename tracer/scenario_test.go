@@ -180,7 +180,8 @@ func splitName(name string) (namespace, rest string) {
 //	churn D | vanish D          one connection is replaced, one client vanishes, this often
 //	at D dead|back|cut|uncut|agentdead|agentback|front|unfront|uplink NODE
 //	at D forget NODE K flushed|timeout    K of its entries go
-//	at D refuse NODE K              it answers K silent connections with resets, at one moment
+//	at D refuse NODE K              it answers K silent connections with resets, at one moment: their entries' time was over
+//	at D invalid NODE K             it answers K talking connections with resets, whose segments are out of the window: their entries stand
 //	at D loss NODE PERCENT
 //	at D poddead|podremoved POD
 //	at D net PREFIX                 its clients vanish
@@ -275,6 +276,8 @@ func fault(t testing.TB, s *sim, f []string, num func(string) int) func() {
 		return func() { s.forget(s.node(f[1]), num(f[2]), f[3]) }
 	case "refuse":
 		return func() { s.refuse(s.node(f[1]), num(f[2])) }
+	case "invalid":
+		return func() { s.answer(s.node(f[1]), num(f[2]), func(c *simConn) bool { return c.every > 0 }) }
 	case "podremoved":
 		return func() { s.pod(f[1]).dead = true; s.tellRemoved(s.pod(f[1])) }
 	case "net", "hung":

@@ -19,10 +19,22 @@ func (s *sim) each(net netip.Prefix, f func(*simConn)) {
 }
 
 // refuse lets silent connections of a node speak at one moment, the first n that are left, of which the node knows nothing
-// any more, and nobody saw why: it answers each with a reset of its own.
+// any more: it answers each with a reset of its own. That their time was over is told when they are looked up, after the reset.
 func (s *sim) refuse(n *simNode, most int) {
+	s.answer(n, most, func(c *simConn) bool { return c.every == 0 })
 	for _, c := range s.conns {
-		if c.hop != n || c.lost || c.closed || most == 0 || c.every > 0 {
+		if s.ledger && c.hop == n && c.lost {
+			body := s.entry(c)
+			body.Rung, body.Why, body.State = "ctnetlink", "timeout", "established"
+			s.tell(n, event.NATDestroyed, body)
+		}
+	}
+}
+
+// answer lets a node answer connections with resets of its own, the first n that are left of those that match.
+func (s *sim) answer(n *simNode, most int, match func(*simConn) bool) {
+	for _, c := range s.conns {
+		if c.hop != n || c.lost || c.closed || most == 0 || !match(c) {
 			continue
 		}
 		most--

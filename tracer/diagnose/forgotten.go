@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
@@ -93,6 +94,9 @@ func (j *Judge) unsaid(node string, why model.Loss, rule string, o *oblivion, g 
 			return "" // a node that began anew knows nothing
 		}
 		if !idle {
+			if o.refused*2 < j.through(node) {
+				return "" // no table is emptied for a few: what they sent was none of what it translates
+			}
 			return rule
 		}
 	case model.LossUnsaid:
@@ -114,6 +118,14 @@ func (j *Judge) unsaid(node string, why model.Loss, rule string, o *oblivion, g 
 	return ""
 }
 
+// through counts the sockets that cross a node and talk.
+func (j *Judge) through(node string) (n int) {
+	for _, h := range j.model.HopsOf(node) {
+		n += h.Sockets
+	}
+	return n
+}
+
 // unhurt says whether connections talk on through a node that has refused silent ones: an emptied table would have refused
 // these first. It is for keepalives that fire at one moment, so that nothing is spread.
 func (j *Judge) unhurt(node string, o *oblivion, g *gate) bool {
@@ -128,7 +140,7 @@ func (j *Judge) unhurt(node string, o *oblivion, g *gate) bool {
 // accused says whether an open case names a node already, and not only as one of several candidates.
 func (j *Judge) accused(node string) bool {
 	for _, c := range j.open {
-		if c.body.Culprit.Kind == event.CulpritNode && c.body.Culprit.Name == node {
+		if c.body.Culprit.Kind == event.CulpritNode && c.body.Culprit.Name == node && !slices.ContainsFunc(c.keys, j.model.Former) {
 			return true
 		}
 	}
@@ -168,8 +180,8 @@ func (j *Judge) oblivion(node string, why model.Loss, g *gate, news time.Duratio
 func (o *oblivion) add(f *model.Forgotten) {
 	o.sockets += f.Sockets
 	o.last = max(o.last, f.Last)
-	if f.Why == model.LossRefused {
-		o.refused += f.Sockets
+	if f.Resets > 0 {
+		o.refused += f.Resets
 		o.reset = max(o.reset, f.Last)
 		if f.Least != 0 && (o.shortest == 0 || f.Least < o.shortest) {
 			o.shortest = f.Least
@@ -241,6 +253,9 @@ func (f forgotten) tell(j *Judge, c *incident, g *gate) {
 	im := f.impact(j, c)
 	node, _ := j.model.Node(f.node)
 	b.Culprit = event.Culprit{Kind: event.CulpritNode, Name: f.node, IP: f.ip(j, c), Sure: event.Proved}
+	if f.why == model.LossRefused {
+		b.Culprit.Sure = event.Inferred
+	}
 	b.SilentSince = event.Opt[event.Timestamp]{}
 	if b.Was == ruleNodeGone {
 		b.SilentSince = event.Known(c.since.Time()) // it was silent for a while; else it never was
@@ -256,6 +271,11 @@ func (f forgotten) tell(j *Judge, c *incident, g *gate) {
 		j.natLost(c, f, &o, &im, node, g)
 	case ruleIdleExpired:
 		j.idleExpired(c, f, &o, &im, node, g)
+	}
+	if b.Culprit.Sure == event.Inferred {
+		b.Confidence = min(b.Confidence, mostMaybe)
+		b.Alternatives[0].Confidence = round2(1 - b.Confidence)
+		(*brief)(&b.Evidence).con(nil, "no ledger was seen to hold these connections and lose them: that %s has forgotten them is inferred from its resets", f.node)
 	}
 	f.fill(c, &im)
 	b.Coverage = j.model.Coverage(g.at, j.silent(g))

@@ -51,6 +51,10 @@ func (j *Judge) nodeGone(c *incident, s *suspect, im *model.Impact) {
 	e.progress(s)
 	e.via(&s.hop, name)
 	node, known := j.model.Node(name)
+	if j.model.Former(s.hop.Key) {
+		e.pro(nil, "another machine has the name %s since", name)
+		node, known = event.Node{}, false
+	}
 	e.inventory(node, known)
 	e.late(c, j.model.Since())
 	b.Evidence = e

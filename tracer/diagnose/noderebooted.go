@@ -8,7 +8,7 @@ import (
 // refine turns a case about a node that was gone into one about a node that has come back without what it had translated:
 // its boot id is another one since. It says whether it did.
 func (j *Judge) refine(c *incident) bool {
-	if c.body.Rule != ruleNodeGone {
+	if c.body.Rule != ruleNodeGone || j.model.Former(c.keys[0]) {
 		return false
 	}
 	name := c.body.Culprit.Name

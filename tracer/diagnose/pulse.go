@@ -69,7 +69,7 @@ func (p *pulse) since() string {
 // the hop if it was heard about as long as anything came through, and no longer, while other agents are. Where nothing else
 // makes progress either, more patience costs little: something may be wrong with the looking machine.
 func (j *Judge) askLife(s *suspect, g *gate) {
-	if s.hop.Key.Kind != model.KindNode {
+	if s.hop.Key.Kind != model.KindNode || j.model.Former(s.hop.Key) {
 		return
 	}
 	j.askAgent(s, g)

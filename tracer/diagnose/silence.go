@@ -45,7 +45,7 @@ func (silence) over(j *Judge, c *incident, g *gate) string {
 	if sockets == 0 {
 		return "ended: no connection crosses it any more"
 	}
-	if c.body.Rule != ruleNodeGone {
+	if c.body.Rule != ruleNodeGone || j.model.Former(c.keys[0]) {
 		return ""
 	}
 	if q, ok := j.model.AskedOf(c.body.Culprit.Name); ok && q.Lives() && q.Sent > c.first {

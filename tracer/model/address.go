@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ type Resolution struct {
 	Kind       ViaKind
 	Role       event.ViaRole
 	Node       string // KindNode and KindLocal
+	Inc        uint32 // KindNode: which of the machines that had the name, one after the other
 	Because    string // provenance, or why it is unknown
 	Candidates []string
 	Balancer   bool // KindDirect: the peer is a balancer, else a client
@@ -27,6 +29,9 @@ type holding struct {
 	from  string // "status InternalIP", "agent eth0", ...
 	said  string // source of the fact
 	guess bool   // see Resolution.Guess
+	inc   uint32 // which of the machines of that name
+	ever  bool   // the first word, so that it may have held the address all the time
+	made  int64  // when the machine was created, 0 unknown
 	since int64
 	until int64 // 0: still held
 }
@@ -41,9 +46,12 @@ type addresses struct {
 	bits      []int                     // lengths that occur in cidrs, longest first
 	near      map[netip.Prefix]int      // /24 or /64 around the current addresses of nodes -> how many
 	balancers []netip.Prefix
-	inventory bool   // somebody listed the nodes, not only agents themselves
-	gen       uint64 // raised whenever an answer may have changed
-	stale     stale  // which answers, since they were settled last
+	inventory bool                    // somebody listed the nodes, not only agents themselves
+	gen       uint64                  // raised whenever an answer may have changed
+	stale     stale                   // which answers, since they were settled last
+	passed    map[netip.Addr]*passing // addresses that had several holders, one after the other
+	// beforePass is called before an address passes to another holder, and tells who held it.
+	beforePass func(netip.Addr) Resolution
 }
 
 // builtinBalancers are the ranges from which Google's balancers and health checks speak.
@@ -60,6 +68,7 @@ func newAddresses(balancers []netip.Prefix) *addresses {
 		exact:     make(map[netip.Addr][]holding),
 		cidrs:     make(map[netip.Prefix][]ranged),
 		near:      make(map[netip.Prefix]int),
+		passed:    make(map[netip.Addr]*passing),
 		balancers: append(slices.Clone(builtinBalancers), balancers...),
 		gen:       1,
 	}
@@ -87,13 +96,16 @@ func (a *addresses) balance(ranges []netip.Prefix) (over int) {
 func (a *addresses) hold(ip netip.Addr, h holding) {
 	list := a.exact[ip]
 	for i := range list {
-		if o := &list[i]; o.until == 0 && o.node == h.node && o.said == h.said {
+		if o := &list[i]; o.until == 0 && o.node == h.node && o.inc == h.inc && o.said == h.said {
 			if o.from != h.from {
 				o.from = h.from
 				a.touch(ip)
 			}
 			return
 		}
+	}
+	if a.takes(ip, &h) {
+		a.pass(ip, cmp.Or(h.made, h.since))
 	}
 	if _, old := a.current(ip); len(old) == 0 {
 		if a.near[around(ip)]++; a.near[around(ip)] == 1 {
@@ -107,15 +119,17 @@ func (a *addresses) hold(ip netip.Addr, h holding) {
 // release ends a hold and leaves a tombstone.
 func (a *addresses) release(ip netip.Addr, node, said string, t int64) {
 	list := a.exact[ip]
-	changed := false
-	for i := range list {
-		if o := &list[i]; o.until == 0 && o.node == node && (said == "" || o.said == said) {
-			o.until = max(t, 1)
-			changed = true
-		}
-	}
-	if !changed {
+	ends := func(h *holding) bool { return h.until == 0 && h.node == node && (said == "" || h.said == said) }
+	if !slices.ContainsFunc(list, func(h holding) bool { return ends(&h) }) {
 		return
+	}
+	if a.changes(ip, ends) {
+		a.pass(ip, t)
+	}
+	for i := range list {
+		if o := &list[i]; ends(o) {
+			o.until = max(t, 1)
+		}
 	}
 	if _, left := a.current(ip); len(left) == 0 {
 		if a.near[around(ip)]--; a.near[around(ip)] <= 0 {
@@ -140,20 +154,37 @@ func countDead(list []holding) (n int) {
 	return n
 }
 
-// current returns the nodes that hold an address now, in the order in which they were told, and the first word on it.
+// current returns the nodes that hold an address now, in the order in which they were told, and the first word on it. What an
+// agent claims counts for nothing where the inventory names a holder.
 func (a *addresses) current(ip netip.Addr) (first holding, nodes []string) {
-	for _, h := range a.exact[ip] {
-		if h.until != 0 {
+	return holders(a.exact[ip], func(h *holding) bool { return h.until == 0 })
+}
+
+func holders(list []holding, holds func(*holding) bool) (first holding, nodes []string) {
+	claims := true // so far, all are agents' words
+	for i := range list {
+		h := &list[i]
+		if !holds(h) || !claims && fromAgent(h.said) {
 			continue
+		}
+		if claims && !fromAgent(h.said) {
+			claims, nodes, first = false, nil, holding{}
+		}
+		if first.node == "" {
+			first = *h
 		}
 		if !slices.Contains(nodes, h.node) {
 			nodes = append(nodes, h.node)
 		}
-		if first.node == "" || (strings.HasPrefix(first.from, "agent ") && !strings.HasPrefix(h.from, "agent ")) {
-			first = h
-		}
 	}
 	return first, nodes
+}
+
+// changes says whether an address would have other holders without some of the holds on it.
+func (a *addresses) changes(ip netip.Addr, ends func(*holding) bool) bool {
+	before, was := a.current(ip)
+	after, left := holders(a.exact[ip], func(h *holding) bool { return h.until == 0 && !ends(h) })
+	return before.inc != after.inc || !slices.Equal(was, left)
 }
 
 // around is the neighbourhood in which nodes are likely to have further nodes.
@@ -195,7 +226,7 @@ func (a *addresses) resolve(q question, inv *inventory) Resolution {
 			Because: word.from + " of " + nodes[0] + ", which is no machine (" + inv.virtual(nodes[0]) + "): the pod itself",
 		}
 	case len(nodes) == 1:
-		return Resolution{Kind: KindNode, Role: event.ViaEntry, Node: nodes[0], Because: word.from + a.before(q.ip, nodes[0])}
+		return Resolution{Kind: KindNode, Role: event.ViaEntry, Node: nodes[0], Inc: word.inc, Because: word.from + a.before(q.ip, nodes[0])}
 	}
 	rng := a.podRange(q.ip)
 	if which := rng.own(q.ip); which.bridge() && rng.node() == q.own {
@@ -214,7 +245,7 @@ func (a *addresses) resolve(q question, inv *inventory) Resolution {
 		return local("address of service " + svc + ", translated on this node")
 	}
 	if rng.nodes() != nil {
-		return rng.resolve(q, local)
+		return rng.resolve(q, local).as(inv)
 	}
 	if r, ok := a.tombstone(q.ip); ok {
 		return r
@@ -248,7 +279,7 @@ func (a *addresses) tombstone(ip netip.Addr) (Resolution, bool) {
 		return Resolution{}, false
 	}
 	return Resolution{
-		Kind: KindNode, Role: event.ViaEntry, Node: last.node,
+		Kind: KindNode, Role: event.ViaEntry, Node: last.node, Inc: last.inc,
 		Because: last.from + ", held from " + second(last.since) + " until " + second(last.until), Guess: last.guess,
 	}, true
 }

@@ -146,7 +146,7 @@ func (m *Model) finishReset(id uint32, ev *event.Event, t int64) {
 			if r.received != 0 {
 				silent = t - r.received
 			}
-			m.lose(m.strs.text[node], LossRefused, ev, silent)
+			m.lose(m.strs.text[node], LossRefused, ev, silent, true)
 		}
 	}
 	m.finish(id, fReset, EndReset, t)

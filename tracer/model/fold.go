@@ -20,7 +20,7 @@ func (m *Model) applySockets(ev *event.Event, b *event.Sockets, src uint32, t in
 			}
 			continue
 		}
-		id := m.findOrAdd(src, &r.Socket, r.Role)
+		id := m.findOrAdd(src, &r.Socket, r.Role, born(&r.TCP, t))
 		if id == 0 {
 			continue
 		}
@@ -40,7 +40,7 @@ func (m *Model) applyTCP(ev *event.Event, b *event.TCPFact, src uint32, t int64)
 	}
 	var id uint32
 	if ev.Type == event.TCPRetransmit || ev.Type == event.TCPProbe {
-		id = m.findOrAdd(src, &b.Socket, event.RoleUnknown)
+		id = m.findOrAdd(src, &b.Socket, event.RoleUnknown, born(&b.TCP, t))
 	} else {
 		id = m.find(src, &b.Socket)
 	}

@@ -63,6 +63,7 @@ type peer struct {
 	factAt   int64
 	clients  clientCount
 	siblings []uint32 // of a plain key: the peers of the same address that the ledger tells apart
+	past     bool     // its tenure of the address is over
 	stranger bool     // counted in Model.strangers: neither a node nor a pod when it was met
 }
 
@@ -71,8 +72,10 @@ type peerKey struct {
 	ip      addr
 	dialled bool
 	self    bool
+	tenure  uint32 // which holder of the address, where it had several one after the other
 	ledger  uint32 // names: the node that the ledger proved where the address does not tell it
 	egress  bool   // with ledger: it let the connection out, and changed only where it seems to come from
+	inc     uint32 // with ledger: which machine of that name
 }
 
 // clientCount counts far ends that the ledger knows, by network: what stands in a network may be learned later.
@@ -111,6 +114,7 @@ type hop struct {
 type HopKey struct {
 	Kind ViaKind
 	Name string     // of the node; "(balancer)" or "(clients)" where the peers are these
+	Inc  uint32     // of a node: which of the machines that had the name, one after the other
 	IP   netip.Addr // of pods, addresses and unknown ones
 }
 
@@ -139,7 +143,9 @@ func (k HopKey) Via() string {
 
 func hopKeyOf(r *Resolution, ip netip.Addr) HopKey {
 	switch r.Kind {
-	case KindNode, KindLocal:
+	case KindNode:
+		return HopKey{Kind: r.Kind, Name: r.Node, Inc: r.Inc}
+	case KindLocal:
 		return HopKey{Kind: r.Kind, Name: r.Node}
 	case KindDirect:
 		if r.Balancer {
@@ -163,7 +169,7 @@ func (m *Model) peerOf(k peerKey) uint32 {
 		m.peersByIP[k.ip] = append(m.peersByIP[k.ip], id)
 		if k.ledger != 0 {
 			plain := k
-			plain.ledger, plain.egress = 0, false
+			plain.ledger, plain.inc, plain.egress = 0, 0, false
 			p := m.peers.At(m.peerOf(plain))
 			p.siblings = append(p.siblings, id)
 		}
@@ -201,11 +207,18 @@ func (m *Model) resolvePeer(id uint32) {
 	p.gen = m.addrs.gen
 	ip := p.key.ip.IP()
 	own := m.strs.text[m.watchers[p.key.src].node]
-	res := m.addrs.resolve(question{ip: ip, own: own, dialled: p.key.dialled, self: p.key.self}, m.inv)
+	res, over := m.addrs.held(ip, p.key.tenure)
+	if p.past = over; over && p.lane != 0 {
+		return // whoever it was: what the address stands for since is another matter
+	}
+	if res = res.ofTenure(own); !over || p.key.self {
+		res = m.addrs.resolve(question{ip: ip, own: own, dialled: p.key.dialled, self: p.key.self}, m.inv)
+	}
 	if p.key.ledger != 0 && (res.Kind != KindNode && res.Kind != KindLocal || res.Node != m.strs.text[p.key.ledger]) {
 		res = ledgerResolution(m.strs.text[p.key.ledger], own, p.key.egress)
+		res.Inc = p.key.inc
 	}
-	if p.lane != 0 && res.Kind == p.res.Kind && res.Node == p.res.Node && res.Because == p.res.Because {
+	if p.lane != 0 && res.Kind == p.res.Kind && res.Node == p.res.Node && res.Inc == p.res.Inc && res.Because == p.res.Because {
 		return
 	}
 	p.res = res

@@ -32,6 +32,7 @@ type inventory struct {
 // node joins what several sources say of one node.
 type node struct {
 	name   string
+	inc    uint32     // how many machines had the name before this one
 	facts  []nodeFact // one per source, in the order of their first word
 	boots  []string   // its boot ids in the order in which they were first told
 	bootAt int64      // when the newest was told, where it is not the first
@@ -204,6 +205,14 @@ func sayer(source, what string) string {
 
 func fromAgent(source string) bool { return len(source) > 6 && source[:6] == "agent/" }
 
+// incOf numbers the machine that a node's name stands for now.
+func (m *Model) incOf(node uint32) uint32 {
+	if n := m.inv.nodes[m.strs.text[node]]; n != nil {
+		return n.inc
+	}
+	return 0
+}
+
 // applyNode folds one source's word on a node: it replaces what the same source said of it before.
 func (m *Model) applyNode(ev *event.Event, b *event.NodeFact, t int64) {
 	name := b.Node.Name
@@ -211,11 +220,15 @@ func (m *Model) applyNode(ev *event.Event, b *event.NodeFact, t int64) {
 		return
 	}
 	n := m.inv.node(name)
-	m.boot(n, b.Node.BootID, ev)
 	said := sayer(ev.Source, b.What)
+	if b.What != "removed" && n.replaced(&b.Node, said) {
+		m.replace(n, t)
+	}
+	m.boot(n, b.Node.BootID, ev)
 	i := slices.IndexFunc(n.facts, func(f nodeFact) bool { return f.said == said })
 	var before event.Node
-	if i >= 0 {
+	first := i < 0
+	if !first {
 		before = n.facts[i].node
 	}
 	if b.What == "removed" {
@@ -238,13 +251,9 @@ func (m *Model) applyNode(ev *event.Event, b *event.NodeFact, t int64) {
 		m.addrs.inventory = true
 		m.addrs.touchAll()
 	}
-	if i < 0 {
+	if first {
 		n.facts = append(n.facts, nodeFact{said: said})
 		i = len(n.facts) - 1
-	}
-	if before.UID != "" && b.Node.UID != "" && before.UID != b.Node.UID {
-		m.releaseNode(&before, said, t) // deleted and made anew under its old name, and nobody saw it gone
-		before = event.Node{}
 	}
 	n.facts[i].node = b.Node
 	if before.Virtual != b.Node.Virtual {
@@ -257,7 +266,12 @@ func (m *Model) applyNode(ev *event.Event, b *event.NodeFact, t int64) {
 	}
 	for _, a := range b.Node.Addresses {
 		if a.IP.IsValid() && !a.IP.IsLoopback() && !a.IP.IsUnspecified() {
-			m.addrs.hold(a.IP.Unmap(), holding{node: name, from: a.From, said: said, since: t})
+			h := holding{node: name, from: a.From, said: said, inc: n.inc, since: t}
+			if first {
+				h.made = int64(InstantOf(b.Node.Created))
+				h.ever = m.coexists(a.IP.Unmap(), &h)
+			}
+			m.addrs.hold(a.IP.Unmap(), h)
 		}
 	}
 	m.addrs.replaceRanges(&before, &b.Node, said, t)

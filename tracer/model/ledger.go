@@ -138,6 +138,7 @@ func (m *Model) destroyEntry(id uint32, why Loss, ev *event.Event) {
 	m.ledger.byOrig.Delete(m.ledger.orig(e), id)
 	m.ledger.leaveCrowd(e)
 	m.loseWay(id, why, ev)
+	m.forgotten(id, why, ev)
 	if e.row != 0 {
 		e.gone, e.died, e.lost = true, ev.Time.UnixNano(), why
 		m.strand(e.row, ev)

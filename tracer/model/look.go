@@ -119,7 +119,11 @@ func (m *Model) HopsOf(node string) []Hop {
 	m.settle()
 	var out []Hop
 	for _, kind := range []ViaKind{KindNode, KindLocal} {
-		if id, ok := m.hopByKey[HopKey{Kind: kind, Name: node}]; ok {
+		key := HopKey{Kind: kind, Name: node}
+		if n := m.inv.nodes[node]; n != nil && kind == KindNode {
+			key.Inc = n.inc
+		}
+		if id, ok := m.hopByKey[key]; ok {
 			out = append(out, m.hop(id))
 		}
 	}

@@ -70,6 +70,7 @@ type Model struct {
 	sent, received map[tupleKey]halfReset
 	ways           map[uint32]wayLost // sockets that dialled and whose way a node has forgotten
 	resetWays      map[tupleKey]resetWay
+	refusals       map[uint32]halfReset // entries that stood when their node answered with a reset
 
 	follow  func(*Flow)
 	bad     map[uint32]struct{} // sockets that retransmitted in half window badHalf
@@ -115,7 +116,7 @@ func New(opts Options) *Model {
 		hops: compact.NewSlab[hop](), hopByKey: make(map[HopKey]uint32),
 		sick: make(map[uint32]struct{}), spare: make(map[uint32]struct{}),
 		shut: make(map[uint32]int64), bad: make(map[uint32]struct{}),
-		sent: make(map[tupleKey]halfReset), received: make(map[tupleKey]halfReset),
+		sent: make(map[tupleKey]halfReset), received: make(map[tupleKey]halfReset), refusals: make(map[uint32]halfReset),
 		ways: make(map[uint32]wayLost), resetWays: make(map[tupleKey]resetWay),
 		asked: make(map[string]Asked), lost: make(map[string]uint64), evicted: make(map[string]uint64),
 	}
@@ -125,6 +126,7 @@ func New(opts Options) *Model {
 	})
 	m.byTuple = compact.NewIndex(func(id uint32) tupleKey { return m.tuple(m.socks.At(id)) })
 	m.ledger = newLedger(&m.hosts)
+	m.addrs.beforePass = m.freeze
 	return m
 }
 

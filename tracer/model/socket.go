@@ -172,8 +172,9 @@ func (m *Model) find(src uint32, s *event.Socket) uint32 {
 	return id
 }
 
-// findOrAdd returns the row of a socket and makes one where there is none. It returns 0 for what is no connection.
-func (m *Model) findOrAdd(src uint32, s *event.Socket, role event.Role) uint32 {
+// findOrAdd returns the row of a socket and makes one where there is none; such a socket is taken to have begun then, at the
+// latest. It returns 0 for what is no connection.
+func (m *Model) findOrAdd(src uint32, s *event.Socket, role event.Role, began int64) uint32 {
 	id := m.find(src, s)
 	if id != 0 {
 		r := m.socks.At(id)
@@ -211,7 +212,7 @@ func (m *Model) findOrAdd(src uint32, s *event.Socket, role event.Role) uint32 {
 	}
 	m.byTuple.Put(m.tuple(&r), id)
 	m.joinLedger(id)
-	m.place(id)
+	m.placeIn(id, m.addrs.tenureAt(s.Peer.IP, began))
 	m.hostPod(id)
 	m.pairUp(id)
 	return id
@@ -225,14 +226,22 @@ func (m *Model) setOwner(r *row, s *event.Socket) {
 	}
 }
 
-// place puts a socket into the cell that counts it, according to its role and to what the ledger proves of it.
+// place puts a socket into the cell that counts it anew, after its role has changed or what the ledger proves of it.
 func (m *Model) place(id uint32) {
+	m.placeIn(id, m.peers.At(m.cells.At(m.socks.At(id).cell).peer).key.tenure)
+}
+
+// placeIn puts a socket into the cell that counts it, according to its role, to who held the far address when it began, and
+// to what the ledger proves of it.
+func (m *Model) placeIn(id, tenure uint32) {
 	r := m.socks.At(id)
 	dialled := m.words.text[r.role] == string(event.RoleDialled)
-	key := peerKey{src: m.own(r).src, ip: m.peer(r), dialled: dialled, self: m.peer(r) == m.local(r) || loopback(m.local(r))}
+	key := peerKey{
+		src: m.own(r).src, ip: m.peer(r), dialled: dialled, self: m.peer(r) == m.local(r) || loopback(m.local(r)), tenure: tenure,
+	}
 	p := m.peerOf(key)
 	if node, egress := m.provedNode(r); node != 0 && m.peers.At(p).res.yields(m.strs.text[node], r.entry == 0) {
-		key.ledger, key.egress = node, egress
+		key.ledger, key.inc, key.egress = node, m.incOf(node), egress
 		p = m.peerOf(key)
 	}
 	port := r.lport

@@ -2,6 +2,7 @@ package model
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
@@ -52,23 +53,28 @@ func (m *Model) strand(id uint32, ev *event.Event) {
 	}
 	m.recount(id, func(r *row) { r.flags |= fStranded })
 	m.urgent++
-	name := m.behind(m.cells.At(r.cell)).key.Name
+	crosses := m.behind(m.cells.At(r.cell)).key
+	if m.former(crosses) {
+		return // who has the name since never had the entry
+	}
+	name := crosses.Name
 	if r.entry != 0 {
 		name = m.strs.text[m.ledger.entries.At(r.entry).node]
 	}
-	m.lose(name, m.lossOf(id), ev, 0)
+	m.lose(name, m.lossOf(id), ev, 0, false)
 }
 
-// lose notes that a node forgot one more open connection, which had been silent for so long where that is known.
-func (m *Model) lose(name string, why Loss, ev *event.Event, silent int64) {
+// lose notes that a node forgot one more open connection, which had been silent for so long where that is known, and whether
+// it has answered with a reset already.
+func (m *Model) lose(name string, why Loss, ev *event.Event, silent int64, reset bool) {
 	n := m.inv.nodes[name]
 	if n == nil {
 		return
 	}
-	if len(n.losses) == 0 {
+	if len(n.losses) == 0 && !slices.Contains(m.inv.forgetful, name) {
 		m.inv.forgetful = append(m.inv.forgetful, name)
 	}
-	n.lose(why, ev, silent)
+	n.lose(why, ev, silent, reset)
 	m.urgent++
 }
 
@@ -76,6 +82,7 @@ func (m *Model) lose(name string, why Loss, ev *event.Event, silent int64) {
 type losses struct {
 	why         Loss
 	n           int
+	resets      int   // of these were answered with a reset that the node told
 	least       int64 // shortest silence before a refused one, 0 unknown
 	first, last int64
 	fact        event.ID // of the first
@@ -87,11 +94,14 @@ const (
 	maxLosses = 64
 )
 
-func (n *node) lose(why Loss, ev *event.Event, silent int64) {
-	t := ev.Time.UnixNano()
+func (n *node) lose(why Loss, ev *event.Event, silent int64, reset bool) {
+	t, resets := ev.Time.UnixNano(), 0
+	if reset {
+		resets = 1
+	}
 	for i := range n.losses {
 		if l := &n.losses[i]; l.why == why && t >= l.first-lossGap && t <= l.last+lossGap {
-			l.n++
+			l.n, l.resets = l.n+1, l.resets+resets
 			if silent > 0 && (l.least == 0 || silent < l.least) {
 				l.least = silent
 			}
@@ -102,14 +112,15 @@ func (n *node) lose(why Loss, ev *event.Event, silent int64) {
 	if len(n.losses) == maxLosses {
 		n.losses = append(n.losses[:0], n.losses[1:]...)
 	}
-	n.losses = append(n.losses, losses{why: why, n: 1, least: silent, first: t, last: t, fact: ev.ID})
+	n.losses = append(n.losses, losses{why: why, n: 1, resets: resets, least: silent, first: t, last: t, fact: ev.ID})
 }
 
 // Forgotten are open connections that a node forgot at about one moment and for one reason.
 type Forgotten struct {
 	Why         Loss
 	Sockets     int
-	Least       time.Duration // LossRefused: the shortest silence before one of these, 0 unknown
+	Resets      int           // of these the node has answered with a reset, and told so
+	Least       time.Duration // the shortest silence before one of these resets, 0 unknown
 	First, Last Instant
 	Fact        string
 }
@@ -122,7 +133,7 @@ func (m *Model) Forgot(name string) []Forgotten {
 	}
 	var out []Forgotten
 	for _, l := range n.losses {
-		out = append(out, Forgotten{Why: l.why, Sockets: l.n, Least: time.Duration(l.least), First: Instant(l.first), Last: Instant(l.last), Fact: idText(l.fact)})
+		out = append(out, Forgotten{Why: l.why, Sockets: l.n, Resets: l.resets, Least: time.Duration(l.least), First: Instant(l.first), Last: Instant(l.last), Fact: idText(l.fact)})
 	}
 	return out
 }
@@ -222,7 +233,7 @@ func (m *Model) strandAll(name string, ev *event.Event) {
 		if r.cell == 0 || r.entry != 0 || r.flags&(fStranded|fClosed) != 0 {
 			continue
 		}
-		if h := m.behind(m.cells.At(r.cell)); h.key.Kind == KindNode && h.key.Name == name {
+		if h := m.behind(m.cells.At(r.cell)); h.key.Kind == KindNode && h.key.Name == name && !m.former(h.key) {
 			m.strand(s, ev)
 		}
 	}

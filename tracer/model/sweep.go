@@ -63,7 +63,7 @@ func (m *Model) dropPeer(id uint32) {
 	m.unhangPeer(id)
 	if p.key.ledger != 0 {
 		plain := p.key
-		plain.ledger = 0
+		plain.ledger, plain.inc, plain.egress = 0, 0, false
 		if s, ok := m.peerByKey[plain]; ok {
 			m.peers.At(s).siblings = without(m.peers.At(s).siblings, id)
 		}

@@ -140,7 +140,19 @@ func (m *Model) applyTrafficRow(ev *event.Event, b *event.Traffic, r *event.Traf
 		return
 	}
 	dialled := r.Peer.Port != 0 || r.Local.Port == 0
-	id := m.peerOf(peerKey{src: src, ip: pack(r.Peer.IP), dialled: dialled, self: r.Peer.IP == r.Local.IP || r.Local.IP.IsLoopback()})
+	k := peerKey{src: src, ip: pack(r.Peer.IP), dialled: dialled, self: r.Peer.IP == r.Local.IP || r.Local.IP.IsLoopback()}
+	heard := t
+	if r.ReceivedAge.OK {
+		heard = t - int64(r.ReceivedAge.V)
+	}
+	// One row is of all sockets to the address, whoever held it when they began; what they received came from its holder then.
+	for now := m.addrs.tenureNow(r.Peer.IP); k.tenure < now; k.tenure++ {
+		if id, ok := m.peerByKey[k]; ok {
+			m.peers.At(id).look = t - int64(b.Took)
+		}
+	}
+	k.tenure = m.addrs.tenureAt(r.Peer.IP, heard)
+	id := m.peerOf(k)
 	p := m.peers.At(id)
 	p.look = t - int64(b.Took)
 	if c := m.cellByKey[cellKey{id, m.endByKey[endKey{src, pack(r.Local.IP), r.Local.Port}]}]; c != 0 {

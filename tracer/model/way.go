@@ -114,7 +114,7 @@ func (m *Model) loseWay(id uint32, why Loss, ev *event.Event) {
 // loseUnseen counts what a node forgot, unless the end that accepted it is seen and counts it.
 func (m *Model) loseUnseen(e *entry, why Loss, ev *event.Event) {
 	if e.row == 0 {
-		m.lose(m.strs.text[e.node], why, ev, 0)
+		m.lose(m.strs.text[e.node], why, ev, 0, false)
 	}
 }
 
