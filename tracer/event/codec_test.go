@@ -399,7 +399,7 @@ func TestSeconds(t *testing.T) {
 			t.Errorf("%s: got %d, %v", test.text, int64(back), err)
 		}
 	}
-	for _, text := range []string{"", "1.", "1e3", "9223372037", "1.5x", "--1", `"1"`} {
+	for _, text := range []string{"", "1.", "1e", "1e+", "9223372037", "1e10", "1e99999999999999999999", "1.5x", "--1", `"1"`} {
 		var s Seconds
 		if err := s.UnmarshalJSON([]byte(text)); err == nil {
 			t.Errorf("%q was read as %d", text, int64(s))

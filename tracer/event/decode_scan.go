@@ -240,6 +240,11 @@ func (s *scanner) unsigned(bits int) (uint64, bool) {
 	}
 	n, err := strconv.ParseUint(string(text), 10, bits)
 	if err != nil {
+		if d, ok := parseDecimal(string(text)); ok && (!d.negative || d.digits == "") {
+			if n, exact, ok := d.scaled(0); ok && exact && n <= 1<<bits-1 {
+				return n, true
+			}
+		}
 		return 0, s.fail(fmt.Sprintf("%.40s is not a whole number from 0 to %d", text, uint64(1)<<bits-1))
 	}
 	return n, true
@@ -252,6 +257,14 @@ func (s *scanner) integer(bits int) (int64, bool) {
 	}
 	n, err := strconv.ParseInt(string(text), 10, bits)
 	if err != nil {
+		if d, ok := parseDecimal(string(text)); ok {
+			if n, exact, ok := d.scaled(0); ok && exact && n <= 1<<(bits-1)-1 {
+				if d.negative {
+					return -int64(n), true
+				}
+				return int64(n), true
+			}
+		}
 		return 0, s.fail(fmt.Sprintf("%.40s is not a whole number of %d bits", text, bits))
 	}
 	return n, true

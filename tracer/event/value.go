@@ -71,38 +71,61 @@ func (s Seconds) AppendJSON(b []byte) []byte {
 // MarshalJSON implements json.Marshaler.
 func (s Seconds) MarshalJSON() ([]byte, error) { return s.AppendJSON(nil), nil }
 
-// UnmarshalJSON implements json.Unmarshaler for any decimal that fits 292 years; digits beyond the nanosecond are cut.
+// UnmarshalJSON implements json.Unmarshaler for any number that fits 292 years, rounded to the nanosecond.
 func (s *Seconds) UnmarshalJSON(b []byte) error {
-	text := string(b)
-	whole, frac, hasFrac := text, "", false
-	if i := bytes.IndexByte(b, '.'); i >= 0 {
-		whole, frac, hasFrac = text[:i], text[i+1:], true
+	if plainSeconds(b, s) {
+		return nil
 	}
-	negative := len(whole) > 0 && whole[0] == '-'
+	d, ok := parseDecimal(string(b))
+	if !ok {
+		return fmt.Errorf("%.40q is not a number of seconds", b)
+	}
+	n, _, ok := d.scaled(9)
+	if !ok || n >= math.MaxInt64/1_000_000_000*1_000_000_000 {
+		return fmt.Errorf("%.40q seconds are more than 292 years", b)
+	}
+	*s = Seconds(n)
+	if d.negative {
+		*s = -*s
+	}
+	return nil
+}
+
+// plainSeconds reads what AppendJSON writes without taking it apart; it returns false for anything else.
+func plainSeconds(b []byte, s *Seconds) bool {
+	i := 0
+	negative := len(b) > 0 && b[0] == '-'
 	if negative {
-		whole = whole[1:]
+		i++
 	}
-	n, err := strconv.ParseUint(whole, 10, 63)
-	if err != nil || (hasFrac && frac == "") {
-		return fmt.Errorf("%q is not a decimal number of seconds", text)
-	}
-	if n >= math.MaxInt64/1_000_000_000 {
-		return fmt.Errorf("%q seconds are more than 292 years", text)
-	}
-	total := int64(n) * 1e9
-	div := int64(1e8)
-	for _, c := range []byte(frac) {
-		if c < '0' || c > '9' {
-			return fmt.Errorf("%q is not a decimal number of seconds", text)
+	start, total := i, int64(0)
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
+		if total = total*10 + int64(b[i]-'0'); i-start > 8 { // longer ones are rare
+			return false
 		}
-		total += int64(c-'0') * div
-		div /= 10
+	}
+	if i == start {
+		return false
+	}
+	total *= 1e9
+	if i < len(b) {
+		if b[i] != '.' || i+1 == len(b) {
+			return false
+		}
+		div := int64(1e8)
+		for i++; i < len(b); i++ {
+			if b[i]-'0' > 9 || div == 0 {
+				return false
+			}
+			total += int64(b[i]-'0') * div
+			div /= 10
+		}
 	}
 	if negative {
 		total = -total
 	}
 	*s = Seconds(total)
-	return nil
+	return true
 }
 
 // Endpoint is one end of a connection. IPv4-mapped addresses are unmapped before they get here.
