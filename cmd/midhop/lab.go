@@ -87,14 +87,8 @@ func newLabList() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range lab.Scenarios() {
-				expected := "nothing"
-				if s.Rule != "" {
-					expected = s.Rule + ", " + s.Kind
-				}
-				if s.Second != "" {
-					expected += "; " + s.Second + ", " + s.Kind
-				}
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%-16s %s\n%16s expected: %s\n", s.Name, s.Summary, "", expected); err != nil {
+				expected := describe(s.Expected())
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%-18s %s\n%18s expected: %s\n", s.Name, s.Summary, "", expected); err != nil {
 					return err
 				}
 			}

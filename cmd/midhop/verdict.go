@@ -23,6 +23,7 @@ type verdict struct {
 	faultAt   time.Time // zero: not yet
 	settledAt time.Time // all that the scenario makes happen has happened; zero: not yet
 	open      map[string]event.Incident
+	last      map[string]event.Incident // as last said of, open or closed
 	named     map[lab.Verdict]time.Time // when each was first said
 	wrong     string                    // the first wrong word, which nothing can mend
 	changed   chan struct{}
@@ -30,7 +31,7 @@ type verdict struct {
 
 func newVerdict(want []lab.Verdict) *verdict {
 	return &verdict{
-		want: want, open: make(map[string]event.Incident), named: make(map[lab.Verdict]time.Time), changed: make(chan struct{}, 1),
+		want: want, open: make(map[string]event.Incident), last: make(map[string]event.Incident), named: make(map[lab.Verdict]time.Time), changed: make(chan struct{}, 1),
 	}
 }
 
@@ -44,6 +45,7 @@ func (v *verdict) Write(batch []event.Event) error {
 			continue
 		}
 		in := f.Incident
+		v.last[in.ID] = in
 		switch e.Type {
 		case event.IncidentOpened, event.IncidentUpdated:
 			v.open[in.ID] = in
@@ -82,7 +84,7 @@ func (v *verdict) judge(at time.Time, in event.Incident) {
 func (v *verdict) allowed(in event.Incident) bool {
 	for _, w := range v.want {
 		c := in.Culprit
-		if c.Kind == event.CulpritUnknown || c.Kind == event.CulpritAddress || string(c.Kind) == w.Kind && c.Name == w.Name {
+		if c.Kind == event.CulpritUnknown || c.Kind == event.CulpritAddress || w.Blames(string(c.Kind), c.Name) {
 			return true
 		}
 		if w.Rule == "service-down" && in.Rule == "pod-gone" {
@@ -94,8 +96,7 @@ func (v *verdict) allowed(in event.Incident) bool {
 
 // says tells whether an incident is a wanted one.
 func says(in event.Incident, w lab.Verdict) bool {
-	return in.Rule == w.Rule && string(in.Culprit.Kind) == w.Kind &&
-		(in.Culprit.Kind == event.CulpritUnknown || in.Culprit.Name == w.Name)
+	return w.Fits(in.Rule, string(in.Culprit.Kind), in.Culprit.Name)
 }
 
 // fault notes when the fault was made, or would have been made.
@@ -124,26 +125,32 @@ func (v *verdict) stands() (time.Time, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case v.faultAt.IsZero(), len(v.want) == 0 && v.settledAt.IsZero():
+	case v.faultAt.IsZero(), v.settledAt.IsZero():
 		return time.Time{}, false
 	case len(v.want) == 0:
 		return v.settledAt.Add(nothingStands), true
 	}
-	var last time.Time
+	last, stand := v.settledAt, verdictStands
 	for _, w := range v.want {
 		at := v.named[w]
-		if at.IsZero() || !v.stillSaid(w) {
+		switch {
+		case w.May:
+			stand = nothingStands
+		case at.IsZero() || !v.stillSaid(w):
 			return time.Time{}, false
-		}
-		if at.After(last) {
+		case at.After(last):
 			last = at
 		}
 	}
-	return last.Add(verdictStands), true
+	return last.Add(stand), true
 }
 
 func (v *verdict) stillSaid(w lab.Verdict) bool {
-	for _, in := range v.open {
+	said := v.open
+	if w.Ends {
+		said = v.last
+	}
+	for _, in := range said {
 		if says(in, w) {
 			return true
 		}
@@ -172,7 +179,11 @@ func (v *verdict) result() (string, bool) {
 	}
 	var took []string
 	for _, w := range v.want {
-		if !v.stillSaid(w) {
+		if w.May && v.named[w].IsZero() {
+			took = append(took, "nothing was found")
+			continue
+		}
+		if !w.May && !v.stillSaid(w) {
 			return "missed: expected " + describe(v.want), false
 		}
 		took = append(took, v.named[w].Sub(v.faultAt).Round(time.Millisecond).String())
@@ -186,7 +197,7 @@ func describe(want []lab.Verdict) string {
 	}
 	var parts []string
 	for _, w := range want {
-		parts = append(parts, fmt.Sprintf("%s, %s %s", w.Rule, w.Kind, w.Name))
+		parts = append(parts, w.String())
 	}
 	return strings.Join(parts, "; ")
 }

@@ -25,6 +25,7 @@ type Cluster struct {
 	balancer *host
 	external *host
 	hub      *host // nil where the options do not ask for it
+	peers    *host // nil where the scenario has none
 	bulletin *bulletin
 
 	agents chan AgentPipe
@@ -37,7 +38,7 @@ type Cluster struct {
 	settled  chan struct{}
 
 	mu    sync.Mutex
-	nodes []*host  // nil where the power is off
+	nodes []*host  // of the plan, in its order, then those that came later; nil where the power is off
 	boots []string // the nodes' boot ids
 	facts []nodeState
 	pipes []*os.File
@@ -49,6 +50,7 @@ type Cluster struct {
 	servers    []*worker // the pods of the plan, in its order, then those that took their place
 	callers    []*worker // the clients outside
 	caller     *worker   // the calling pod
+	outside    *worker   // the service outside, nil where there is none
 	links      int       // how many pods' cables were laid
 	spare      *draw     // for what the plan does not have
 }
@@ -105,6 +107,9 @@ func (c *Cluster) build(ctx context.Context) error {
 	steps := []func() error{
 		func() (err error) { c.balancer, err = c.bootClients(c.plan.Balancer); return err },
 		func() (err error) { c.external, err = c.bootClients(c.plan.External); return err },
+	}
+	if len(c.plan.Peers.Addrs) > 0 {
+		steps = append(steps, func() (err error) { c.peers, err = c.bootClients(c.plan.Peers); return err })
 	}
 	if c.opts.Hub {
 		steps = append(steps, c.bootHub)
@@ -181,7 +186,7 @@ func (c *Cluster) Hosts() map[string]int {
 	out := map[string]int{}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, h := range append(append([]*host(nil), c.nodes...), c.balancer, c.external, c.hub) {
+	for _, h := range append(append([]*host(nil), c.nodes...), c.balancer, c.external, c.hub, c.peers) {
 		if h != nil {
 			out[h.name] = h.cmd.Process.Pid
 		}
@@ -202,7 +207,7 @@ func (c *Cluster) Close() error {
 	c.breaking.Lock()
 	defer c.breaking.Unlock()
 	c.mu.Lock()
-	hosts := append(append([]*host(nil), c.nodes...), c.balancer, c.external, c.hub)
+	hosts := append(append([]*host(nil), c.nodes...), c.balancer, c.external, c.hub, c.peers)
 	c.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, h := range hosts {

@@ -10,6 +10,9 @@ import (
 
 // connect opens every connection, and lets them talk and returns when all stand.
 func (c *Cluster) connect(ctx context.Context) error {
+	if err := c.startOutside(); err != nil {
+		return err
+	}
 	var dial, talk []func() error
 	for _, s := range c.plan.shares(c.opts, c.scenario.direct) {
 		w, err := c.client(s.from)
@@ -72,8 +75,11 @@ func (c *Cluster) client(from origin) (*worker, error) {
 		return c.caller, nil
 	}
 	h := c.external
-	if from == fromBalancer {
+	switch from {
+	case fromBalancer:
 		h = c.balancer
+	case fromPeers:
+		h = c.peers
 	}
 	w, err := c.employ(h, fmt.Sprintf("%s-%d", h.name, len(c.callers)+1), false)
 	if err == nil {
@@ -142,7 +148,7 @@ func (c *Cluster) workers() []*worker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []*worker
-	for _, w := range slices.Concat([]*worker{c.caller}, c.servers, c.callers) {
+	for _, w := range slices.Concat([]*worker{c.caller, c.outside}, c.servers, c.callers) {
 		if w != nil {
 			out = append(out, w)
 		}

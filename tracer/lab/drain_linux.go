@@ -111,8 +111,8 @@ func (c *Cluster) restart(k int) error {
 	return c.callFrom(c.replacement(caller, k))
 }
 
-// drain moves everything away from node k: what stands there, and what crosses it.
-func (c *Cluster) drain(k int) error {
+// drain moves everything away from node k: what stands there, and what crosses it. Nothing new goes by the others either.
+func (c *Cluster) drain(k int, others ...int) error {
 	c.setNode(k, nodeState{taints: []string{"node.kubernetes.io/unschedulable:NoSchedule"}})
 	here := func(p podPlan) bool { return p.Node == k }
 	var old []*worker
@@ -124,7 +124,8 @@ func (c *Cluster) drain(k int) error {
 	if err := c.moveBackends(k, old); err != nil {
 		return err
 	}
-	if err := c.tell(order{Avoid: &[]int{k}}, orderWait); err != nil {
+	avoid := append(others, k)
+	if err := c.tell(order{Avoid: &avoid}, orderWait); err != nil {
 		return err
 	}
 	going := old

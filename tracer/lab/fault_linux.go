@@ -31,6 +31,21 @@ var faults = map[string]func(*Cluster) (time.Time, error){
 	"mobile-clients":  mobileClients,
 	"drain":           drained,
 	"rolling":         rolling,
+
+	"window-invalid":     windowInvalid,
+	"address-reused":     addressReused,
+	"returns-elsewhere":  returnsElsewhere,
+	"peered-range":       peersGone,
+	"quick-reboot":       nodeRebooted,
+	"one-way":            oneWay,
+	"uplink-returns":     uplinkReturns,
+	"backend-node":       nodeGone,
+	"egress-node":        nodeGone,
+	"partial-backend":    partialBackend,
+	"outside-idle":       outsideIdle,
+	"own-node-idle":      ownNodeIdle,
+	"floating-address":   floatingAddress,
+	"pod-address-reused": podAddressReused,
 }
 
 // FaultAfter is when the fault is due, from [Cluster.Up] on.

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -65,6 +64,11 @@ func (c *Cluster) cutPower(k int) (time.Time, error) {
 	c.mu.Unlock()
 	if h == nil {
 		return time.Time{}, fmt.Errorf("%s has no power already", c.plan.Nodes[k].Name)
+	}
+	for _, w := range c.workers() {
+		if w.host == h {
+			w.wanted.Store(true)
+		}
 	}
 	stopped := time.Now()
 	h.freeze()
@@ -171,51 +175,4 @@ func (c *Cluster) dropForwarded(k int, match ...expr.Any) error {
 		return fmt.Errorf("let %s drop packets: %w", h.name, err)
 	}
 	return nil
-}
-
-// How long the victim of idle-expired remembers a silent connection, and over which time the silent ones then speak.
-const (
-	forgetAfter = 4 * time.Second
-	speakWithin = 5 * time.Second
-)
-
-// idleExpired: the victim's conntrack forgets connections that are silent for some seconds, as a short timeout makes it,
-// each at its own time, and when it has, the service has something to say on every silent connection.
-func idleExpired(c *Cluster) (time.Time, error) {
-	h := c.node(c.plan.Victim)
-	at := time.Now()
-	limit := uint32(forgetAfter / time.Second)
-	if err := h.net.sysctls(fmt.Sprintf("netfilter/nf_conntrack_tcp_timeout_established=%d", limit)); err != nil {
-		return at, err
-	}
-	// The setting is for entries that a packet touches from now on: the others keep what is left of five days. They would
-	// have been silent for different times.
-	conn, err := conntrack.Dial(&netlink.Config{NetNS: h.net.fd()})
-	if err != nil {
-		return at, fmt.Errorf("conntrack of %s: %w", h.name, err)
-	}
-	defer conn.Close()
-	flows, err := conn.Dump(nil)
-	if err != nil {
-		return at, fmt.Errorf("conntrack of %s: %w", h.name, err)
-	}
-	for i, f := range flows {
-		if f.TupleOrig.Proto.Protocol != unix.IPPROTO_TCP || f.Timeout <= limit {
-			continue
-		}
-		err := conn.Update(conntrack.Flow{TupleOrig: f.TupleOrig, TupleReply: f.TupleReply, Timeout: 1 + uint32(i)%limit})
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return at, fmt.Errorf("shorten an entry of %s: %w", h.name, err)
-		}
-	}
-	c.later(forgetAfter+time.Second, "the silent connections", func() error {
-		for _, w := range c.backends() {
-			if _, err := w.do(order{Speak: speakWithin}, orderWait); err != nil {
-				return err
-			}
-		}
-		c.pause(speakWithin)
-		return nil
-	})
-	return at, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,24 @@ func vipMoved(c *Cluster) (time.Time, error) {
 // uplinkLost: the cable of the pods' own node is pulled.
 func uplinkLost(c *Cluster) (time.Time, error) {
 	return c.fabric.cut(c.fabricLink(nodeLink(c.plan.Home)))
+}
+
+// uplinkReturns: the cable of the pods' own node is pulled, and put back.
+func uplinkReturns(c *Cluster) (time.Time, error) {
+	at, err := uplinkLost(c)
+	if err == nil {
+		c.later(c.opts.downFor, "the uplink", func() error { return c.fabric.up(c.fabricLink(nodeLink(c.plan.Home))) })
+	}
+	return at, err
+}
+
+// oneWay: what the service's pods send to the victim is lost on their own node, what comes from there arrives.
+func oneWay(c *Cluster) (time.Time, error) {
+	p := c.plan
+	r := &proxyRules{v6: p.V6}
+	match := append(r.addr(false, p.Nodes[p.Victim].Addr), r.within(true, p.Nodes[p.Home].CIDR, expr.CmpOpEq)...)
+	at := time.Now()
+	return at, c.dropForwarded(p.Home, match...)
 }
 
 // frontGone: whatever came to the victim vanishes, clients outside and callers inside alike, in both directions and

@@ -121,7 +121,19 @@ func (c *Cluster) Inventory() []event.Event {
 }
 
 func (c *Cluster) nodeFact(k int) event.Node {
-	n := c.plan.Nodes[k]
+	f := c.objectOf(c.plan.Nodes[k])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.BootID = c.boots[k]
+	if s := c.facts[k]; s.ready != "" {
+		f.Ready = s.ready
+	}
+	f.Taints = c.facts[k].taints
+	return f
+}
+
+// objectOf is a node's object as it is when all is well.
+func (c *Cluster) objectOf(n nodePlan) event.Node {
 	f := event.Node{
 		Name: n.Name, UID: n.UID, Zone: n.Zone, Ready: "true",
 		Addresses: []event.Address{{IP: n.Addr, From: "status InternalIP"}},
@@ -131,13 +143,6 @@ func (c *Cluster) nodeFact(k int) event.Node {
 	if n.Spot {
 		f.Spot = "preemptible"
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f.BootID = c.boots[k]
-	if s := c.facts[k]; s.ready != "" {
-		f.Ready = s.ready
-	}
-	f.Taints = c.facts[k].taints
 	return f
 }
 

@@ -85,6 +85,7 @@ const (
 	fromExternal origin = iota
 	fromBalancer
 	fromCaller
+	fromPeers
 )
 
 // cells says of what kind each of n connections is.
@@ -104,6 +105,17 @@ func cells(n, nodes, pods int, direct bool) []cell {
 // shares deals the connections out to client processes: one for each network and one for the calling pod. Loads that
 // do not fit one process's open files are a matter of dealing out more shares.
 func (p *plan) shares(o Options, direct bool) []share {
+	if p.inside {
+		return []share{p.insideShare(o)}
+	}
+	if n := o.Connections / block5; len(p.Peers.Addrs) > 0 && n > 0 {
+		o.Connections -= n
+		return append(p.mixedShares(o, direct), p.peersShare(o, n))
+	}
+	return p.mixedShares(o, direct)
+}
+
+func (p *plan) mixedShares(o Options, direct bool) []share {
 	groups := map[cell]int{}
 	var order []cell
 	for _, c := range cells(o.Connections, len(p.Nodes), len(p.Pods), direct) {

@@ -51,16 +51,11 @@ type void struct {
 
 // newVoid makes it in the fabric.
 func (c *Cluster) newVoid() (*void, error) {
-	conn, err := nftables.New(nftables.WithNetNSFd(c.fabric.fd()))
+	r, err := c.fabric.rules(c.plan.V6, "void")
 	if err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, err
 	}
-	family := nftables.TableFamilyIPv4
-	if c.plan.V6 {
-		family = nftables.TableFamilyIPv6
-	}
-	r := &proxyRules{conn: conn, v6: c.plan.V6}
-	r.table = conn.AddTable(&nftables.Table{Family: family, Name: "void"})
+	conn := r.conn
 	v := &void{conn: conn, r: r, set: &nftables.Set{
 		Table: r.table, ID: r.setID(), Name: "vanished", Concatenation: true,
 		KeyType: nftables.MustConcatSetType(r.addrType(), nftables.TypeInetService),

@@ -50,7 +50,7 @@ type Options struct {
 	// nobody would see the beginning. Nil: it waits for nobody.
 	Watched <-chan struct{}
 
-	downFor  time.Duration   // how long a rebooting node is away; 0: 5 s
+	downFor  time.Duration   // how long what goes and comes back is away; 0: as the scenario says
 	drainFor time.Duration   // over which the connections of a drained node end; 0: 4 s
 	patience time.Duration   // how long the proxy waits for an answer; 0: 1 s
 	goneWhen <-chan struct{} // when a node that is broken already loses power; nil: when its time has come
@@ -136,6 +136,8 @@ func (o Options) check() (Options, Scenario, error) {
 		return o, s, usage("--family %d: 4 or 6", o.Family)
 	case o.Overlay == "vxlan" && s.direct:
 		return o, s, usage("--overlay vxlan: a balancer cannot speak to pods inside an overlay, which scenario %s wants", s.Name)
+	case o.Overlay == "vxlan" && s.routed:
+		return o, s, usage("--overlay vxlan: scenario %s wants nodes that are routed to each other", s.Name)
 	case o.Overlay != "" && o.Overlay != "vxlan":
 		return o, s, usage("--overlay %q: vxlan, or leave it out", o.Overlay)
 	}
@@ -151,12 +153,15 @@ func (o Options) check() (Options, Scenario, error) {
 	}
 	if o.FaultAfter == 0 {
 		o.FaultAfter = o.Duration / 3
-		if s.Rule == "" {
+		if s.Kind == "" {
 			o.FaultAfter = min(o.FaultAfter, Defaults().Duration/3) // nobody waits for what is no fault
 		}
 	}
 	if o.downFor == 0 {
 		o.downFor = 5 * time.Second
+		if s.downFor > 0 {
+			o.downFor = s.downFor
+		}
 	}
 	if o.drainFor == 0 {
 		o.drainFor = 4 * time.Second

@@ -30,6 +30,8 @@ type plan struct {
 	Message  int // bytes of a chat message
 	Push     int // bytes of every other talking connection's messages from the service, 0 where they are like the rest
 	Second   int // index into Nodes of what else is hit, where the scenario hits two; neither Victim nor Home
+
+	surroundings
 }
 
 type nodePlan struct {
@@ -137,7 +139,7 @@ func newPlan(o Options, s Scenario) *plan {
 
 	p.Victim = min(max(o.Victim-1, 0), count-1)
 	p.Home, p.Caller.Node = homes(count, p.Victim)
-	if s.Second != "" {
+	if s.Second != "" || s.second {
 		p.Second = (p.Victim + 1) % count
 		p.Home, p.Caller.Node = homes(count, p.Victim, p.Second)
 	}
@@ -156,6 +158,9 @@ func newPlan(o Options, s Scenario) *plan {
 			Namespace: ns, Name: fmt.Sprintf("%s-%s-%s", name, template, d.hash(5)), UID: d.uuid(), MAC: d.mac(),
 			Workload: "deployment/" + name, Node: p.Home, Addr: nth(p.Nodes[p.Home].CIDR, podHosts[i]),
 		})
+		if s.spread && i%2 == 1 {
+			p.Pods[i].Node, p.Pods[i].Addr = p.Victim, nth(p.Nodes[p.Victim].CIDR, podHosts[i])
+		}
 	}
 	p.Caller = podPlan{
 		Namespace: ns, Name: fmt.Sprintf("caller-%s-%s", d.hash(9), d.hash(5)), UID: d.uuid(), MAC: d.mac(),
@@ -167,6 +172,7 @@ func newPlan(o Options, s Scenario) *plan {
 		p.External = d.mobileNet("clients", r.mobile, r.podBits)
 	}
 	p.Hub = d.clientNet("hub", r.hub, 1, hubHost, hubHost)
+	p.surround(d, s, hosts)
 	return p
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -221,11 +222,14 @@ func TestExpected(t *testing.T) {
 	for _, s := range Scenarios() {
 		p := newPlan(Defaults(), s)
 		for _, v := range s.expected(p, false) {
-			if v.Rule == "" || v.Kind == "" || (v.Kind == "node" && v.Rule != s.Second && v.Name != "node-a") {
+			switch {
+			case v.Kind == Nobody && v.Rule == "" && v.Name == "" && s.targetName(p) != "":
+			case v.Rule != "" && v.Kind == "node" && s.target == targetCaller && v.Name == p.Nodes[p.Caller.Node].Name:
+			case v.Rule == "" || v.Kind == "" || (v.Kind == "node" && v.Rule != s.Second && v.Name != "node-a"):
 				t.Errorf("%s expects %+v", s.Name, v)
 			}
 		}
-		if s.Second != "" && (p.Second == p.Victim || p.Second == p.Home || p.Second == p.Caller.Node) {
+		if (s.Second != "" || s.second) && (p.Second == p.Victim || p.Second == p.Home || p.Second == p.Caller.Node) {
 			t.Errorf("%s hits node %d and node %d, the pods are on %d and %d", s.Name, p.Victim, p.Second, p.Home, p.Caller.Node)
 		}
 		if len(s.expected(p, true)) > 0 {
@@ -238,5 +242,77 @@ func TestExpected(t *testing.T) {
 func TestChainNames(t *testing.T) {
 	if got := chainName("KUBE-EXT-", "default/web"); got != "KUBE-EXT-LOLE4ISW44XBNF3G" {
 		t.Errorf("chain %s", got)
+	}
+}
+
+// Whatever the seed, what stands around the cluster has names and addresses of its own, but for those that are meant to be equal.
+func TestSurroundings(t *testing.T) {
+	for seed := int64(1); seed <= 100; seed++ {
+		for _, s := range Scenarios() {
+			o := Defaults()
+			o.Scenario, o.Seed, o.Victim, o.Family = s.Name, seed, 1+int(seed%3), []int{4, 6}[seed%2]
+			o.Pods = max(o.Pods, s.pods)
+			p := newPlan(o, s)
+			if again := newPlan(o, s); !reflect.DeepEqual(p, again) {
+				t.Fatalf("%s: seed %d gives two plans", s.Name, seed)
+			}
+			victim := p.Nodes[p.Victim]
+			if s.heir && (slices.ContainsFunc(p.Nodes, func(n nodePlan) bool { return n.Name == p.Heir.Name }) || p.Heir.Addr != victim.Addr || !p.PodNet.Contains(p.Heir.CIDR.Addr())) {
+				t.Errorf("%s, seed %d: %+v follows %+v", s.Name, seed, p.Heir, victim)
+			}
+			for _, n := range p.Nodes {
+				if n.Addr == p.Floating || s.heir && n.CIDR.Overlaps(p.Heir.CIDR) {
+					t.Errorf("%s, seed %d: %+v beside %s and %s", s.Name, seed, n, p.Floating, p.Heir.CIDR)
+				}
+			}
+			if s.floating && !p.NodeNet.Contains(p.Floating) {
+				t.Errorf("%s, seed %d: %s is not in %s", s.Name, seed, p.Floating, p.NodeNet)
+			}
+			for _, a := range p.Peers.Addrs {
+				if !victim.CIDR.Contains(a) || !p.Peers.Prefix.Contains(a) || a == p.Peers.Gateway {
+					t.Errorf("%s, seed %d: peer %s in %s of %s", s.Name, seed, a, p.Peers.Prefix, victim.CIDR)
+				}
+			}
+			for i, pod := range p.Pods {
+				if want := s.spread && i%2 == 1; (pod.Node == p.Victim) != want {
+					t.Errorf("%s, seed %d: pod %d is on node %d of %d", s.Name, seed, i, pod.Node, p.Victim)
+				}
+			}
+			if s.outside && slices.Contains(p.Servers, p.Outside[0].Addr()) {
+				t.Errorf("%s, seed %d: %s is a server of its own", s.Name, seed, p.Outside[0])
+			}
+		}
+	}
+}
+
+// Where only the calling pod has connections, all are made, and some of each kind talk.
+func TestInsideShare(t *testing.T) {
+	for _, s := range Scenarios() {
+		if !s.inside {
+			continue
+		}
+		o := Defaults()
+		p := newPlan(o, s)
+		shares := p.shares(o, false)
+		if len(shares) != 1 || shares[0].from != fromCaller {
+			t.Fatalf("%s: %+v", s.Name, shares)
+		}
+		total, talking := map[netip.Addr]int{}, map[netip.Addr]int{}
+		sum := 0
+		for _, g := range shares[0].spec.Groups {
+			total[g.Target.Addr()] += g.Count
+			sum += g.Count
+			if g.Talk > 0 {
+				talking[g.Target.Addr()] += g.Count
+			}
+		}
+		if sum != o.Connections || len(total) != 1+len(p.Outside) {
+			t.Errorf("%s: %d connections to %v", s.Name, sum, total)
+		}
+		for to, n := range total {
+			if talking[to] == 0 || talking[to] == n {
+				t.Errorf("%s: %d of %d connections to %s talk", s.Name, talking[to], n, to)
+			}
+		}
 	}
 }

@@ -27,30 +27,41 @@ type proxyRules struct {
 
 // writeProxyRules fills a node's table with the service and its endpoints; where it has none, connections to it are refused.
 func writeProxyRules(ns *space, node netip.Addr, pods netip.Prefix, s servicePlan, endpoints []netip.AddrPort) error {
-	conn, err := nftables.New(nftables.WithNetNSFd(ns.fd()))
+	r, err := ns.rules(node.Is6(), "kube-proxy")
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return err
 	}
-	family := nftables.TableFamilyIPv4
-	if node.Is6() {
-		family = nftables.TableFamilyIPv6
-	}
-	r := &proxyRules{conn: conn, v6: node.Is6()}
 	// In one transaction: what was there is gone when the new rules stand. A table has to be there to be deleted.
-	r.table = &nftables.Table{Family: family, Name: "kube-proxy"}
-	conn.AddTable(r.table)
-	conn.DelTable(r.table)
-	conn.AddTable(r.table)
+	r.conn.DelTable(r.table)
+	r.conn.AddTable(r.table)
 	if len(endpoints) > 0 {
 		r.write(node, pods, s, endpoints)
 	} else {
 		r.refuse(node, s)
 	}
+	return r.flush("kube-proxy")
+}
+
+// rules opens a table of the namespace to write into.
+func (s *space) rules(v6 bool, table string) (*proxyRules, error) {
+	conn, err := nftables.New(nftables.WithNetNSFd(s.fd()))
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	family := nftables.TableFamilyIPv4
+	if v6 {
+		family = nftables.TableFamilyIPv6
+	}
+	return &proxyRules{conn: conn, v6: v6, table: conn.AddTable(&nftables.Table{Family: family, Name: table})}, nil
+}
+
+// flush writes what was said since the last time.
+func (r *proxyRules) flush(what string) error {
 	if r.err == nil {
-		r.err = conn.Flush()
+		r.err = r.conn.Flush()
 	}
 	if r.err != nil {
-		return fmt.Errorf("write the rules of kube-proxy: %w", r.err)
+		return fmt.Errorf("write the rules of %s: %w", what, r.err)
 	}
 	return nil
 }

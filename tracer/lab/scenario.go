@@ -3,15 +3,18 @@ package lab
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Scenario is a fault, or none, and the verdict that midhop must come to.
 type Scenario struct {
 	Name    string
 	Summary string // what the lab does, in one line
-	Rule    string // the expected rule, empty for none
-	Kind    string // the expected culprit's kind, as in event.CulpritKind, empty for none
+	Rule    string // the expected rule, empty for none, or for any where there is a kind
+	Kind    string // the expected culprit's kind, as in event.CulpritKind, or [Nobody]; empty where nothing may be found
 	Second  string // the expected rule of a second node, where two are hit
+	May     bool   // that nothing is found is right too
+	Ends    bool   // the trouble may be over before the lab is: what was last said of it counts
 
 	target   targetKind
 	direct   bool // the balancer speaks to the pods themselves
@@ -22,18 +25,37 @@ type Scenario struct {
 	mobile   bool // outside clients are each in a network of their own
 	proxy    bool // an HTTP balancer stands before the service too
 	pods     int  // behind the service at least
+
+	inside   bool // only the calling pod has connections, by the service's cluster address
+	outside  bool // and to a service outside the cluster
+	balanced bool // which is one address, with servers behind it
+	forgets  bool // which forget who is silent
+	egress   bool // the pods' way to it leads by the victim
+	spread   bool // every other pod of the service stands on the victim
+	peered   bool // pods of a cluster with equal pod ranges have connections too
+	heir     bool // there is a node yet to come that gets the victim's address
+	floating bool // the victim masquerades by an address that may move
+	keeps    bool // the victim's masquerade keeps a client's port where it can
+	second   bool // a second node takes a part, and carries no pod
+	routed   bool // wants to reach pods without an overlay
+
+	downFor time.Duration // how long what goes is away; 0: 5 s
 }
 
 // targetKind says what a scenario's fault hits, so that the plan can name it.
 type targetKind int
 
 const (
-	targetNone    targetKind = iota
-	targetVictim             // the node that --victim names
-	targetHome               // the node that the pods live on
-	targetPod                // the first pod of the service
-	targetClient             // the clients' network
-	targetService            // the service
+	targetNone     targetKind = iota
+	targetVictim              // the node that --victim names
+	targetHome                // the node that the pods live on
+	targetPod                 // the first pod of the service
+	targetClient              // the clients' network
+	targetService             // the service
+	targetCaller              // the calling pod's node
+	targetPeers               // a peered cluster's pods
+	targetOutside             // the service outside
+	targetFloating            // the address that moves
 )
 
 // scenarios is the contract's table, in its order.
@@ -79,6 +101,34 @@ var scenarios = []Scenario{
 	{Name: "mobile-clients", Summary: "single clients vanish all the time, as they do", churn: true, faithful: true, mobile: true},
 	{Name: "drain", Summary: "a node is drained as it should be: cordon, out of the balancer, connections end", target: targetVictim, churn: true, faithful: true},
 	{Name: "rolling", Summary: "nodes restart one after another with drains, under load", churn: true, faithful: true},
+	{Name: "window-invalid", Summary: "segments beyond the window are INVALID to the client's own node, reach the client untranslated, who resets them",
+		Kind: Nobody, May: true, target: targetCaller, inside: true},
+	{Name: "address-reused", Summary: "a node dies and is deleted, a new one gets its address while old sockets hang",
+		Rule: "node-gone", Kind: "node", Ends: true, target: targetVictim, heir: true, routed: true, downFor: 6 * time.Second},
+	{Name: "returns-elsewhere", Summary: "a node dies, another is drained, restarts and comes back under the dead one's address",
+		Rule: "node-gone", Kind: "node", Ends: true, target: targetVictim, second: true, faithful: true, routed: true},
+	{Name: "peered-range", Summary: "pods of a peered cluster, with addresses of a node's pod range, fall silent",
+		Kind: Nobody, target: targetPeers, peered: true, routed: true},
+	{Name: "quick-reboot", Summary: "a node loses power and is back in a second; what it can pick up in mid-stream goes on, the rest is reset",
+		Rule: "node-rebooted", Kind: "node", Ends: true, target: targetVictim, keeps: true, routed: true, downFor: time.Second},
+	{Name: "one-way", Summary: "everything from the pods to a node is lost, what it sends arrives",
+		Kind: Nobody, target: targetVictim, routed: true},
+	{Name: "uplink-returns", Summary: "the pods' own node loses its uplink and has it back 8 s later",
+		Rule: "local-node", Kind: "local_node", Ends: true, target: targetHome, downFor: 8 * time.Second},
+	{Name: "backend-node", Summary: "a node loses power with pods that others have connections to by a cluster address",
+		Rule: "node-gone", Kind: "node", target: targetVictim, inside: true, spread: true, pods: 4},
+	{Name: "egress-node", Summary: "a node by which pods' connections leave the cluster, masqueraded, loses power",
+		Rule: "node-gone", Kind: "node", target: targetVictim, inside: true, outside: true, egress: true, routed: true},
+	{Name: "partial-backend", Summary: "one of the servers behind an address outside falls silent, the others go on",
+		Kind: Nobody, target: targetOutside, inside: true, outside: true, balanced: true, routed: true},
+	{Name: "outside-idle", Summary: "a balancer outside forgets silent connections, which then speak to nobody",
+		Kind: Nobody, target: targetOutside, inside: true, outside: true, balanced: true, forgets: true, routed: true},
+	{Name: "own-node-idle", Summary: "conntrack of the clients' own node forgets idle connections to a cluster address, which then speak",
+		Rule: "idle-expired", Kind: "node", target: targetCaller, inside: true, pods: 4},
+	{Name: "floating-address", Summary: "the address that a node masquerades by moves to another node, both live",
+		Kind: Nobody, May: true, target: targetFloating, floating: true, second: true, routed: true},
+	{Name: "pod-address-reused", Summary: "the backend pod dies, a new one gets its address and resets what was the old one's",
+		Kind: Nobody, May: true, target: targetPod, Ends: true},
 }
 
 // Scenarios returns all scenarios in the order of the contract.
@@ -93,40 +143,4 @@ func findScenario(name string) (Scenario, error) {
 		names = append(names, s.Name)
 	}
 	return Scenario{}, usage("no scenario %q: there are %s", name, strings.Join(names, ", "))
-}
-
-// Verdict is one thing that midhop should conclude.
-type Verdict struct {
-	Rule string // the rule, as its last update names it
-	Kind string // the culprit's kind, as in event.CulpritKind
-	Name string // the culprit's name
-}
-
-// expected names the verdicts for a plan, none where the right answer is that nothing is wrong.
-func (s Scenario) expected(p *plan, noFault bool) []Verdict {
-	if noFault || s.Rule == "" {
-		return nil
-	}
-	out := []Verdict{{Rule: s.Rule, Kind: s.Kind, Name: s.targetName(p)}}
-	if s.Second != "" {
-		out = append(out, Verdict{Rule: s.Second, Kind: s.Kind, Name: p.Nodes[p.Second].Name})
-	}
-	return out
-}
-
-// targetName is the name of what the fault hits, empty where there is nothing to hit.
-func (s Scenario) targetName(p *plan) string {
-	switch s.target {
-	case targetVictim:
-		return p.Nodes[p.Victim].Name
-	case targetHome:
-		return p.Nodes[p.Home].Name
-	case targetPod:
-		return p.Pods[0].Namespace + "/" + p.Pods[0].Name
-	case targetClient:
-		return p.External.Prefix.String()
-	case targetService:
-		return p.Service.Namespace + "/" + p.Service.Name
-	}
-	return ""
 }

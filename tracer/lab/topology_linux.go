@@ -47,6 +47,9 @@ func (c *Cluster) layFabric() error {
 			return err
 		}
 	}
+	if p.Floating.IsValid() {
+		return f.neighbour(bridge, p.Floating, p.Nodes[p.Victim].MAC)
+	}
 	return nil
 }
 
@@ -72,9 +75,18 @@ func (c *Cluster) routeFabric() error {
 	return nil
 }
 
-// plugNode connects a freshly booted host as node k: addresses, routes, settings, pod bridge and kube-proxy's rules.
+// plugNode connects a freshly booted host as node k.
 func (c *Cluster) plugNode(k int, h *host) error {
-	p, n := c.plan, c.plan.Nodes[k]
+	if err := c.plugAs(k, c.plan.Nodes[k], h); err != nil {
+		return err
+	}
+	return c.plugSurroundings(k, h)
+}
+
+// plugAs connects a freshly booted host by node k's cable as the given node: addresses, routes, settings, pod bridge and
+// kube-proxy's rules.
+func (c *Cluster) plugAs(k int, n nodePlan, h *host) error {
+	p := c.plan
 	if err := h.net.sysctls(routerSysctls(p.V6)...); err != nil {
 		return err
 	}
@@ -101,7 +113,7 @@ func (c *Cluster) plugNode(k int, h *host) error {
 		return err
 	}
 	for j, other := range p.Nodes {
-		if j == k {
+		if j == k || other.Addr == n.Addr {
 			continue
 		}
 		if err := h.net.neighbour(uplink, other.Addr, other.MAC); err != nil {
@@ -125,11 +137,13 @@ func (c *Cluster) plugNode(k int, h *host) error {
 	if err := h.net.addr(podBridge, netip.PrefixFrom(n.podGateway(), n.CIDR.Bits())); err != nil {
 		return err
 	}
-	return c.writeRules(k, h)
+	return c.writeRulesOf(n, h)
 }
 
 // writeRules does kube-proxy's work on node k.
-func (c *Cluster) writeRules(k int, h *host) error {
+func (c *Cluster) writeRules(k int, h *host) error { return c.writeRulesOf(c.plan.Nodes[k], h) }
+
+func (c *Cluster) writeRulesOf(n nodePlan, h *host) error {
 	if c.opts.Proxy != nil {
 		return c.opts.Proxy(Machine{Name: h.name, PID: h.cmd.Process.Pid, BootID: h.bootID}, c.Inventory())
 	}
@@ -137,7 +151,6 @@ func (c *Cluster) writeRules(k int, h *host) error {
 	for _, pod := range c.endpoints() {
 		endpoints = append(endpoints, netip.AddrPortFrom(pod.Addr, c.plan.Service.TargetPort))
 	}
-	n := c.plan.Nodes[k]
 	if c.opts.Mode == "iptables" {
 		return writeIPTables(h.net, n.CIDR, c.plan.Service, endpoints)
 	}
