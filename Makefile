@@ -51,18 +51,29 @@ test-fast: ## levels 1 to 5: no root, under a minute
 	$(GO) test -timeout 8m ./...
 
 # What runs in every guest: packages with -pkg, static programs with -bin 'PATH ARGS'. VMFLAGS: -run, -deadline, -log; see .ci/vm.
-KERNELS ?= 5.10 6.1 6.12 6.18 newest
+KERNELS ?= 5.10 6.1 6.12 6.18 newest arm64 arm64-newest
 VMJOBS  ?= -pkg ./bpf -pkg ./tracer/source/kernel -pkg ./tracer/source/sockets -pkg ./tracer/source/conntrack \
            -bin 'bin/midhop lab node-gone --connections 50 -o jsonl'
 VMFLAGS ?=
 # By hand, until an emulated guest that is slow cannot make it fail: VMJOBS="-pkg './cmd/midhop TestClockIsSet'"
 
-.PHONY: test-vm
-test-vm: build ## level 7: the kernel tests in QEMU guests of five kernels; KERNELS=6.12 for one of them
-	@mkdir -p bin
+.PHONY: bin/vm
+bin/vm: build
+	GOARCH=arm64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/midhop-arm64 ./cmd/midhop
 	$(GO) test -C .ci/vm .
 	$(GO) build -C .ci/vm -o $(CURDIR)/bin/vm .
+
+.PHONY: test-vm
+test-vm: bin/vm ## level 7: the kernel tests in QEMU guests of seven kernels, two of them arm64; KERNELS=6.12 for one of them
 	bin/vm run -kernel "$(KERNELS)" $(VMJOBS) $(VMFLAGS)
+
+.PHONY: test-arm64
+test-arm64: bin/vm ## an arm64 guest loads every program, sees every rung fire and names the lab's dead node
+	bin/vm run -kernel arm64 -pkg './bpf TestPrograms TestRungs' -bin 'bin/midhop lab node-gone --connections 50 -o jsonl' $(VMFLAGS)
+
+.PHONY: test-programs
+test-programs: bin/vm ## the table program x kernel: loads, or why not and what serves instead; here and in all guests (root)
+	bin/vm run -native -kernel "$(KERNELS)" -pkg './bpf TestPrograms' $(VMFLAGS)
 
 # BENCH: -only EXPRESSION, -fast, -out DIRECTORY; see .ci/bench. Peers that are missing are installed, or named as skipped.
 BENCH ?=
@@ -189,13 +200,6 @@ test-race: ## the screens, the Engine and the replay with the race detector
 test-race-all: ## everything with the race detector: 10 to 20 minutes (root)
 	$(call need,gcc,gcc libc6-dev)
 	CGO_ENABLED=1 $(GO) test -race -count 1 -timeout 40m ./...
-
-.PHONY: test-arm64
-test-arm64: ## load the untyped programs with the types of an arm64 kernel (root)
-	@mkdir -p bin
-	$(GO) build -C .ci/vm -o $(CURDIR)/bin/vm .
-	bin/vm btf-arm64 bin/arm64.btf
-	MIDHOP_ARM64_BTF=$(CURDIR)/bin/arm64.btf $(GO) test ./bpf -run '^TestArm64$$' -v -count 1
 
 # The benchmarks of the kernel half. Figures in processor time: others may use the machine too.
 .PHONY: bench-kernel

@@ -70,7 +70,7 @@ func output(ctx context.Context, dir, program string, args ...string) ([]byte, e
 
 // tools are the host's programs that the harness itself runs, with the Debian package of each.
 var tools = [][2]string{
-	{"qemu-system-x86_64", "qemu-system-x86"}, {"busybox", "busybox-static"}, {"xz", "xz-utils"},
+	{"qemu-system-x86_64", "qemu-system-x86"}, {"qemu-system-aarch64", "qemu-system-arm"}, {"busybox", "busybox-static"}, {"xz", "xz-utils"},
 	{"ip", "iproute2"}, {"ipvsadm", "ipvsadm"}, {"nft", "nftables"}, {"conntrack", "conntrack"}, {"iptables", "iptables"}, {"ping", "iputils-ping"},
 }
 
@@ -78,7 +78,7 @@ var tools = [][2]string{
 func installTools(ctx context.Context) error {
 	var missing []string
 	for _, t := range tools {
-		if _, err := findProgram(t[0]); err != nil {
+		if _, err := (userland{}).find(t[0]); err != nil {
 			missing = append(missing, t[1])
 		}
 	}

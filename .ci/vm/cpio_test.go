@@ -10,7 +10,7 @@ import (
 
 // TestCpio has busybox, which the guests run on, unpack what the writer wrote.
 func TestCpio(t *testing.T) {
-	busybox, err := findProgram("busybox")
+	busybox, err := userland{}.find("busybox")
 	if err != nil {
 		t.Skip(err)
 	}

@@ -54,6 +54,12 @@ func (e *expectation) on(kernel string) bool {
 	return e.kernels == nil || slices.Contains(e.kernels, kernel)
 }
 
+// ran says whether a job's tests are among those that the line is about.
+func (e *expectation) ran(j job) bool {
+	top, _, _ := strings.Cut(e.test, "/")
+	return j.name == e.job && (len(j.only) == 0 || slices.Contains(j.only, top))
+}
+
 // matches says whether the line is about this test.
 func (e *expectation) matches(r row) bool {
 	ok, _ := path.Match(e.test, r.test)

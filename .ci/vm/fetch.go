@@ -21,6 +21,8 @@ type image struct {
 	release string // as uname -r says it
 	vmlinuz string // path of the bootable image
 	modules string // directory lib/modules/RELEASE
+
+	userland string // directory with the guest's programs and their libraries; empty: this machine's own are its
 }
 
 // fresh is how long a kernel in the cache is used without asking the archive for a newer one.
@@ -39,37 +41,60 @@ func fetch(ctx context.Context, wanted []kernel, mirror string) ([]image, error)
 	}
 	defer unlock()
 
-	var suites []string // of the kernels that are stale
+	stale := func(dir string) (old, stale bool) {
+		info, err := os.Stat(filepath.Join(dir, "current"))
+		return err == nil, err != nil || time.Since(info.ModTime()) > fresh
+	}
+	suites := map[*machine][]string{} // of what is stale
 	for _, k := range wanted {
-		if info, err := os.Stat(filepath.Join(base, k.name, "current")); err != nil || time.Since(info.ModTime()) > fresh {
-			suites = append(suites, k.suites...)
+		if _, stale := stale(filepath.Join(base, k.name)); stale {
+			suites[k.on] = append(suites[k.on], k.suites...)
+		}
+		if _, stale := stale(filepath.Join(base, k.on.userland())); stale && !k.on.native {
+			suites[k.on] = append(suites[k.on], k.on.suite)
 		}
 	}
-	slices.Sort(suites)
-	suites = slices.Compact(suites)
-	index, problem := apt{filepath.Join(base, "index"), "amd64"}, error(nil)
-	if len(suites) > 0 {
-		say("reading the package index of %s", strings.Join(suites, " "))
+	var problem error // not yet fatal: what was downloaded may suffice, and so may the cache
+	for on, names := range suites {
+		slices.Sort(names)
+		names = slices.Compact(names)
+		say("reading the package index of %s for %s", strings.Join(names, " "), on.debian)
 		from, err := findArchives(mirror)
 		if err == nil {
-			err = index.refresh(ctx, from, suites)
+			err = on.index(base).refresh(ctx, from, names)
 		}
-		problem = err // not yet fatal: what was downloaded may suffice, and so may the cache
+		problem = errors.Join(problem, err)
+	}
+	// renew has something brought up to date in its place in the cache, where it is stale.
+	renew := func(name string, update func(dir string) error) error {
+		dir := filepath.Join(base, name)
+		old, stale := stale(dir)
+		if !stale {
+			return nil
+		}
+		if err := update(dir); err != nil {
+			if err = errors.Join(problem, err); !old {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			say("%s: what is in the cache serves, as the archive does not: %v", name, err)
+		}
+		return nil
 	}
 	var images []image
 	for _, k := range wanted {
-		dir := filepath.Join(base, k.name)
-		if info, err := os.Stat(filepath.Join(dir, "current")); err != nil || time.Since(info.ModTime()) > fresh {
-			if err := update(ctx, index, k, dir); err != nil {
-				if problem = errors.Join(problem, err); info == nil {
-					return nil, fmt.Errorf("kernel %s: %w", k.name, problem)
-				}
-				say("%s: the kernel in the cache serves, as the archive does not: %v", k.name, problem)
-			}
+		index := k.on.index(base)
+		if err := renew(k.name, func(dir string) error { return update(ctx, index, k, dir) }); err != nil {
+			return nil, err
 		}
-		found, err := open(k, dir)
+		found, err := open(k, filepath.Join(base, k.name))
 		if err != nil {
 			return nil, err
+		}
+		if !k.on.native {
+			if err := renew(k.on.userland(), func(dir string) error { return updateUserland(ctx, index, dir) }); err != nil {
+				return nil, err
+			}
+			found.userland = filepath.Join(base, k.on.userland())
 		}
 		say("%s: %s", k.name, found.release)
 		images = append(images, found)
@@ -96,39 +121,36 @@ func lock(dir string) (func(), error) {
 // A debian is one binary package of the index.
 type debian struct{ name, version, depends string }
 
-// releases matches the packages that hold or stand for one kernel; meta packages have two numbers or none.
-var releases = regexp.MustCompile(`^linux-image-(\d+\.\d+\.\d+.*-cloud-amd64)$`)
-
 // update downloads the newest package of the series and unpacks it beside the old one, which is then removed.
 func update(ctx context.Context, index apt, k kernel, dir string) error {
-	newest, err := newestOf(ctx, index, releases, k.series)
+	found, err := newestOf(ctx, index, k.on.images, k.series)
 	if err != nil {
 		return err
 	}
-	release := releases.FindStringSubmatch(newest.name)[1]
+	release := k.on.images.FindStringSubmatch(found.name)[1]
 	current := filepath.Join(dir, "current")
-	id := release + "_" + strings.ReplaceAll(newest.version, ":", "_")
+	id := release + "_" + strings.ReplaceAll(found.version, ":", "_")
 	if old, err := os.ReadFile(current); err == nil && string(old) == id {
 		return os.Chtimes(current, time.Now(), time.Now())
 	}
 
 	// Since 7.2 the image package is a shell; kernel, modules and the lists of modules are in packages named after the release. Of older
 	// ones the archive drops some before it drops the image; findImage says so where one was needed.
-	packages := []string{newest.name}
-	for _, d := range strings.Split(newest.depends, ",") {
+	packages := []string{found.name}
+	for _, d := range strings.Split(found.depends, ",") {
 		name, _, _ := strings.Cut(strings.TrimSpace(d), " ")
 		if !strings.HasSuffix(name, "-"+release) {
 			continue
 		}
 		// Of a package that others only depend on apt-cache shows nothing, and does not fail.
-		shown, err := index.output(ctx, "", "apt-cache", "show", name+"="+newest.version)
-		if err != nil || !bytes.Contains(shown, []byte("\nVersion: "+newest.version+"\n")) {
+		shown, err := index.output(ctx, "", "apt-cache", "show", name+"="+found.version)
+		if err != nil || !bytes.Contains(shown, []byte("\nVersion: "+found.version+"\n")) {
 			say("%s: the archive has no %s", k.name, name)
 			continue
 		}
 		packages = append(packages, name)
 	}
-	say("%s: downloading %s %s", k.name, strings.Join(packages, " "), newest.version)
+	say("%s: downloading %s %s", k.name, strings.Join(packages, " "), found.version)
 	work, err := os.MkdirTemp(filepath.Dir(dir), "unpack-")
 	if err != nil {
 		return err
@@ -138,16 +160,13 @@ func update(ctx context.Context, index apt, k kernel, dir string) error {
 		return err
 	}
 	for i, name := range packages {
-		packages[i] = name + "=" + newest.version
+		packages[i] = name + "=" + found.version
 	}
 	if _, err := index.output(ctx, work, "apt-get", append([]string{"-q", "download"}, packages...)...); err != nil {
 		return err
 	}
-	debs, _ := filepath.Glob(filepath.Join(work, "*.deb"))
-	for _, deb := range debs {
-		if _, err := output(ctx, work, "dpkg-deb", "-x", deb, filepath.Join(work, "root")); err != nil {
-			return err
-		}
+	if err := unpackAll(ctx, work, filepath.Join(work, "root")); err != nil {
+		return err
 	}
 	if _, err := findImage(k, filepath.Join(work, "root")); err != nil {
 		return err
@@ -163,6 +182,19 @@ func update(ctx context.Context, index apt, k kernel, dir string) error {
 	}
 	return os.WriteFile(current, []byte(id), 0o644)
 }
+
+// unpackAll unpacks the packages that lie in a directory.
+func unpackAll(ctx context.Context, dir, to string) error {
+	debs, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
+	for _, deb := range debs {
+		if _, err := output(ctx, dir, "dpkg-deb", "-x", deb, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var threeNumbers = regexp.MustCompile(`-\d+\.\d+\.\d+`)
 
 // newestOf gives the newest package with a name of a kind whose version is of a series (major.minor), or of any.
 func newestOf(ctx context.Context, index apt, kind *regexp.Regexp, series string) (debian, error) {
@@ -198,6 +230,10 @@ func newestOf(ctx context.Context, index apt, kind *regexp.Regexp, series string
 			}
 		}
 		if p.name == "" || series != "" && !strings.HasPrefix(p.version, series+".") {
+			continue
+		}
+		// Meta packages have two numbers, and so have release candidates.
+		if !threeNumbers.MatchString(p.name) && !strings.Contains(p.version, "~rc") {
 			continue
 		}
 		if best.name == "" || exec.CommandContext(ctx, "dpkg", "--compare-versions", p.version, "gt", best.version).Run() == nil {

@@ -1,7 +1,8 @@
 #!/usr/busybox/busybox sh
-# The guest's first process. The kernel's messages go to the first serial line, the jobs' output, between markers, to the second.
+# The guest's first process. The kernel's messages go to the first serial line, the jobs' output, between markers, to another.
 export PATH=/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/usr/busybox HOME=/root TMPDIR=/tmp LC_ALL=C USER=root
 
+/usr/busybox/busybox --install -s /usr/busybox
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -17,8 +18,9 @@ ln -s /proc/self/fd /dev/fd
 chmod 1777 /tmp
 
 # Without line discipline, or a newline becomes two characters and a control character an action.
-stty -F /dev/ttyS1 raw -echo
-exec 4>/dev/ttyS1
+# The kernel makes a variable of each argument of the form name=value that it does not know itself.
+stty -F "$line" raw -echo
+exec 4>"$line"
 say() { printf '\n@@vm %s\n' "$*" >&4; }
 
 say boot "$(uname -r)"

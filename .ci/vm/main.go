@@ -27,7 +27,7 @@ func (w *words) Set(s string) error {
 	return nil
 }
 
-var errUsage = errors.New("usage: vm fetch KERNEL... | vm btf-arm64 FILE | vm run -kernel KERNEL [-pkg 'DIR [TEST...]']... [-bin 'PATH ARGS']...")
+var errUsage = errors.New("usage: vm fetch KERNEL... | vm run [-native] -kernel KERNEL [-pkg 'DIR [TEST...]']... [-bin 'PATH ARGS']...")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -59,6 +59,7 @@ func command(ctx context.Context, args []string) error {
 		run      = flags.String("run", "", "run only the tests that match this regular expression")
 		deadline = flags.Duration("deadline", 25*time.Minute, "longest time for one guest, boot included")
 		memory   = flags.Int("memory", 1536, "memory of a guest, MiB")
+		native   = flags.Bool("native", false, "run the jobs on this machine too, as a column of its own (root)")
 		keep     = flags.String("log", "", "directory that keeps each guest's console and output")
 	)
 	flags.Var(&kernels, "kernel", "kernels to boot: "+strings.Join(kernelNames(), " "))
@@ -67,26 +68,18 @@ func command(ctx context.Context, args []string) error {
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	var wanted []kernel
-	if args[0] != "btf-arm64" {
-		var err error
-		if wanted, err = findKernels(append(kernels, flags.Args()...)); err != nil {
-			return err
-		}
+	wanted, err := findKernels(append(kernels, flags.Args()...))
+	if err != nil {
+		return err
 	}
 	switch args[0] {
-	case "btf-arm64":
-		if flags.NArg() != 1 {
-			return errUsage
-		}
-		return fetchARM64(ctx, *mirror, flags.Arg(0))
 	case "fetch":
 		_, err := fetch(ctx, wanted, *mirror)
 		return err
 	case "run":
 		return runAll(ctx, plan{
 			kernels: wanted, mirror: *mirror, pkgs: pkgs, bins: bins, run: *run,
-			deadline: *deadline, memory: *memory, logs: *keep,
+			native: *native, deadline: *deadline, memory: *memory, logs: *keep,
 		})
 	}
 	return errUsage

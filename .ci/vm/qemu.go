@@ -30,11 +30,12 @@ const marker = "@@vm "
 
 // boot runs a kernel with the root until it has powered itself off, or the context ends; log receives the kernel's own messages.
 func boot(ctx context.Context, k image, root, log string, memory int, jobs []job) (*guest, error) {
-	// Two cores and a thread for each are what makes emulation bearable; a machine type with PCI Express boots faster than the old one.
-	args := append([]string{"-accel", "tcg,thread=multi", "-cpu", "max"}, "-smp", "2", "-m", strconv.Itoa(memory), "-M", "q35", "-nodefaults", "-display", "none",
-		"-no-reboot", "-serial", "file:"+log, "-serial", "stdio", "-kernel", k.vmlinuz, "-initrd", root,
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off")
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	args := []string{"-smp", "2", "-m", strconv.Itoa(memory), "-nodefaults", "-display", "none", "-no-reboot",
+		"-kernel", k.vmlinuz, "-initrd", root, "-append", k.on.append + " quiet panic=-1"}
+	for _, a := range k.on.args {
+		args = append(args, strings.Replace(a, "CONSOLE", log, 1))
+	}
+	cmd := exec.CommandContext(ctx, k.on.qemu, args...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	// A guest must not outlive a killed harness. The signal is bound to the thread that starts the child.

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -23,8 +21,9 @@ type job struct {
 	name  string // what results call it: the package's directory, or the program's name
 	path  string // the binary on this machine
 	args  []string
-	tests bool   // the output is that of go test's binaries
-	files string // directory on this machine whose files the job finds in its working directory; empty: none
+	tests bool     // the output is that of go test's binaries
+	only  []string // names of the tests that run; empty: all
+	files string   // directory on this machine whose files the job finds in its working directory; empty: none
 }
 
 // guestPrograms go into every guest where this machine has them; what tools lists is always there.
@@ -64,7 +63,8 @@ func writeRoot(ctx context.Context, name string, k image, jobs []job) (missing [
 	}
 	c.file("/init", 0o755, initScript)
 
-	if err := addPrograms(ctx, c); err != nil {
+	programs := k.programs()
+	if err := addPrograms(c, programs); err != nil {
 		return nil, err
 	}
 	modules, missing, err := loadOrder(ctx, k.modules, wantedModules)
@@ -87,7 +87,7 @@ func writeRoot(ctx context.Context, name string, k image, jobs []job) (missing [
 			return nil, err
 		}
 		c.file(program, 0o755, data)
-		if err := addLibraries(ctx, c, j.path); err != nil {
+		if err := addLibraries(c, programs, j.path); err != nil {
 			return nil, err
 		}
 		c.dir(dir)
@@ -107,72 +107,51 @@ func writeRoot(ctx context.Context, name string, k image, jobs []job) (missing [
 // quote makes a shell word of any string.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-func addPrograms(ctx context.Context, c *cpio) error {
+func addPrograms(c *cpio, u userland) error {
 	for _, name := range guestPrograms {
-		if found, err := findProgram(name); err == nil {
-			if err := addProgram(ctx, c, found); err != nil {
+		if found, err := u.find(name); err == nil {
+			if err := addProgram(c, u, name, found); err != nil {
 				return err
 			}
 		}
 	}
-	// iptables loads its matches and targets by name, so ldd does not know them.
-	plugins, _ := filepath.Glob("/usr/lib/*/xtables/*.so")
+	// iptables loads its matches and targets by name, so no program needs them by itself.
+	plugins, _ := filepath.Glob(filepath.Join(u.root, "/usr/lib/*/xtables/*.so"))
 	for _, name := range plugins {
-		if err := addFile(c, name, name); err != nil {
+		if err := addFile(c, name, strings.TrimPrefix(name, u.root)); err != nil {
 			return err
 		}
 	}
-	busybox, err := findProgram("busybox")
+	busybox, err := u.find("busybox")
 	if err != nil {
 		return err
-	}
-	if err := addFile(c, busybox, "/usr/busybox/busybox"); err != nil {
-		return err
-	}
-	applets, err := output(ctx, "", busybox, "--list")
-	if err != nil {
-		return err
-	}
-	for _, name := range strings.Fields(string(applets)) {
-		c.link("/usr/busybox/"+name, "busybox")
 	}
 	c.link("/usr/bin/sh", "/usr/busybox/busybox")
-	return nil
+	return addFile(c, filepath.Join(u.root, busybox), "/usr/busybox/busybox")
 }
 
-// findProgram looks in the path and where root's programs are, which an ordinary user's path lacks.
-func findProgram(name string) (string, error) {
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin") {
-		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return found, nil
-		}
-	}
-	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
-}
-
-// addProgram adds a program under its own name; the file that the name leads to is there once.
-func addProgram(ctx context.Context, c *cpio, name string) error {
-	real, err := filepath.EvalSymlinks(name)
+// addProgram adds a program under the name that it is called by; the file that its path leads to is there once.
+func addProgram(c *cpio, u userland, name, path string) error {
+	real, err := filepath.EvalSymlinks(filepath.Join(u.root, path))
 	if err != nil {
 		return err
 	}
-	if err := addFile(c, real, merged(real)); err != nil {
+	to := merged(strings.TrimPrefix(real, u.root))
+	if err := addFile(c, real, to); err != nil {
 		return err
 	}
-	c.link(merged(name), merged(real)) // when both are the same this does nothing
-	return addLibraries(ctx, c, real)
+	c.link(filepath.Join(merged(filepath.Dir(path)+"/"), name), to) // when both are the same this does nothing
+	return addLibraries(c, u, real)
 }
 
-var libraryPath = regexp.MustCompile(`(/\S+) \(0x`)
-
-// addLibraries adds what the dynamic linker would load for a program, and the linker.
-func addLibraries(ctx context.Context, c *cpio, program string) error {
-	out, err := exec.CommandContext(ctx, "ldd", program).Output()
+// addLibraries adds what a program needs to be started.
+func addLibraries(c *cpio, u userland, program string) error {
+	names, err := u.libraries(program)
 	if err != nil {
-		return nil // a static program: ldd fails on it
+		return err
 	}
-	for _, match := range libraryPath.FindAllStringSubmatch(string(out), -1) {
-		if err := addFile(c, match[1], merged(match[1])); err != nil {
+	for _, name := range names {
+		if err := addFile(c, filepath.Join(u.root, name), merged(name)); err != nil {
 			return err
 		}
 	}

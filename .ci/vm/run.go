@@ -19,6 +19,7 @@ type plan struct {
 	pkgs     []string
 	bins     []string
 	run      string
+	native   bool
 	deadline time.Duration
 	memory   int
 	logs     string
@@ -48,9 +49,13 @@ func runAll(ctx context.Context, p plan) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	jobs, err := buildJobs(ctx, p, work)
-	if err != nil {
-		return err
+	jobs := map[*machine][]job{} // the same for all, each with binaries of its own
+	for _, k := range p.kernels {
+		if jobs[k.on] == nil {
+			if jobs[k.on], err = buildJobs(ctx, p, work, k.on); err != nil {
+				return err
+			}
+		}
 	}
 	images, err := fetch(ctx, p.kernels, p.mirror)
 	if err != nil {
@@ -62,13 +67,18 @@ func runAll(ctx context.Context, p plan) error {
 	} else if err := os.MkdirAll(logs, 0o755); err != nil {
 		return err
 	}
-	all := newResults(jobs)
+	all := newResults(jobs[p.kernels[0].on])
+	if p.native {
+		if err := all.addNative(ctx, p, work); err != nil {
+			return err
+		}
+	}
 	for _, k := range images {
-		g, err := runGuest(ctx, k, p, work, logs, jobs)
+		g, err := runGuest(ctx, k, p, work, logs, jobs[k.on])
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := all.add(ctx, k, jobs, g, err, expected); err != nil {
+		if err := all.add(ctx, k, jobs[k.on], g, err, expected); err != nil {
 			return err
 		}
 	}
@@ -115,15 +125,19 @@ func runGuest(ctx context.Context, k image, p plan, work, logs string, jobs []jo
 	return g, err
 }
 
-// buildJobs builds the packages' test binaries and resolves the other binaries.
-func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
+// buildJobs builds the packages' test binaries for a machine and resolves the other binaries: PATH is this machine's, PATH-arm64
+// and the like another's.
+func buildJobs(ctx context.Context, p plan, work string, on *machine) ([]job, error) {
 	root, err := repository()
 	if err != nil {
 		return nil, err
 	}
 	var jobs []job
 	os.Setenv("CGO_ENABLED", "0") // the guest has no C library of the build's
+	os.Setenv("GOARCH", on.goarch)
+	defer os.Unsetenv("GOARCH")
 	for i, pkg := range p.pkgs {
+		_, only, _ := strings.Cut(strings.TrimSpace(pkg), " ")
 		pkg, pattern, err := chosen(pkg, p.run)
 		if err != nil {
 			return nil, err
@@ -131,8 +145,8 @@ func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
 		if pattern == nothing {
 			continue
 		}
-		say("building the tests of %s", pkg)
-		binary := filepath.Join(work, fmt.Sprint(i)+".test")
+		say("building the tests of %s for %s", pkg, on.goarch)
+		binary := filepath.Join(work, fmt.Sprint(i)+"-"+on.goarch+".test")
 		if _, err := output(ctx, root, "go", "test", "-c", "-ldflags=-s -w", "-o", binary, "./"+pkg); err != nil {
 			return nil, err
 		}
@@ -144,7 +158,7 @@ func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
 		if pattern != "" {
 			args = append(args, "-test.run="+pattern)
 		}
-		jobs = append(jobs, job{name: pkg, path: binary, args: args, tests: true, files: filepath.Join(root, pkg)})
+		jobs = append(jobs, job{name: pkg, path: binary, args: args, tests: true, only: strings.Fields(only), files: filepath.Join(root, pkg)})
 	}
 	for _, bin := range p.bins {
 		words := strings.Fields(bin)
@@ -155,7 +169,11 @@ func buildJobs(ctx context.Context, p plan, work string) ([]job, error) {
 		if !filepath.IsAbs(binary) {
 			binary = filepath.Join(root, binary)
 		}
-		jobs = append(jobs, job{name: strings.Join(append([]string{filepath.Base(binary)}, words[1:]...), " "), path: binary, args: words[1:]})
+		name := strings.Join(append([]string{filepath.Base(binary)}, words[1:]...), " ")
+		if !on.native {
+			binary += "-" + on.goarch
+		}
+		jobs = append(jobs, job{name: name, path: binary, args: words[1:]})
 	}
 	return jobs, nil
 }
