@@ -173,7 +173,8 @@ func splitName(name string) (namespace, rest string) {
 //
 //	node NAME ADDRESS PODCIDR [agent]
 //	pod NAMESPACE/NAME NODE ADDRESS [SERVICE]
-//	conns N NODE|direct|host POD [talk=K] [every=D] [dialled[=POD]]
+//	conns N NODE|direct|host POD [talk=K] [every=D] [dialled[=POD|=ADDRESS]]
+//	                            dialled=POD by the own node: by an address that this one translates; dialled=ADDRESS: out by the node
 //	no inventory|ledger
 //	attach D                    agents start then
 //	delay NODE D                its agent's facts are late
@@ -191,6 +192,8 @@ func splitName(name string) (namespace, rest string) {
 //	at D table NODE ENTRIES REFUSED its table holds so many of 262144, and refused so many more in all
 //	at D crowd NODE POD K [PORT]    so many connections by it to a pod, from nowhere that is watched, by ports from this one on
 //	at D gone K NODE            K clients behind a node vanish
+//	at D quiet K ADDRESS        K of what dialled an address gets no answer any more, the first that are left
+//	at D forgets D ADDRESS      something before an address forgets what is silent for longer than that
 //	at D asked BY NODE [CONTROL]    a machine has asked a node, and another one if it kept silent; both answer if they can
 //	until D
 func buildWorld(t testing.TB, text string, seed uint64) (*sim, time.Duration) {
@@ -241,11 +244,17 @@ func buildWorld(t testing.TB, text string, seed uint64) (*sim, time.Duration) {
 			s.connect(num(f[1]), f[2], s.pod(f[3]), talk, every)
 			for _, c := range s.conns[before:] {
 				if c.dialled = strings.HasPrefix(f[len(f)-1], "dialled"); c.dialled {
-					if to, ok := strings.CutPrefix(f[len(f)-1], "dialled="); ok {
-						c.far = s.pod(to)
-					}
 					c.local.Port = uint16(30000 + c.cookie)
 					c.peer.Port = 443
+					to, ok := strings.CutPrefix(f[len(f)-1], "dialled=")
+					switch addr, err := netip.ParseAddr(to); {
+					case ok && err == nil:
+						c.peer.IP, c.out = addr, c.hop != nil
+					case ok:
+						if c.far = s.pod(to); c.hop == c.pod.node {
+							c.peer = event.Endpoint{IP: netip.MustParseAddr("10.52.0.50"), Port: 80}
+						}
+					}
 				}
 			}
 		case "no":
@@ -310,6 +319,26 @@ func fault(t testing.TB, s *sim, f []string, num func(string) int) func() {
 		return func() { s.pod(f[1]).dead = true }
 	case "loss":
 		return func() { s.node(f[1]).loss = float64(num(f[2])) / 100 }
+	case "quiet":
+		return func() {
+			left := num(f[1])
+			for _, c := range s.conns {
+				if c.peer.IP == netip.MustParseAddr(f[2]) && left > 0 && !c.gone && c.every > 0 {
+					c.gone = true
+					left--
+				}
+			}
+		}
+	case "forgets":
+		after, err := time.ParseDuration(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			for _, c := range s.conns {
+				c.gone = c.gone || c.peer.IP == netip.MustParseAddr(f[2]) && c.every > after
+			}
+		}
 	case "gone":
 		return func() {
 			left := num(f[1])

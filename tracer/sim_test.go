@@ -74,6 +74,7 @@ type simConn struct {
 	local, peer event.Endpoint
 	client      event.Endpoint
 	dialled     bool
+	out         bool // it leaves by its hop, which masquerades it
 	gone        bool // its client
 	lost        bool // its hop has forgotten how to translate it
 	large       bool // what it sends is too large for its hop
@@ -170,7 +171,7 @@ func (s *sim) connect(n int, via string, pod *simPod, talkers int, every time.Du
 
 // up says whether a segment sent now gets an answer.
 func (s *sim) up(c *simConn) bool {
-	if c.gone || c.lost || c.pod.dead || c.pod.node.dead || (c.far != nil && c.far.dead) {
+	if c.gone || c.lost || c.pod.dead || c.pod.node.dead || (c.far != nil && (c.far.dead || c.far.node.dead)) {
 		return false
 	}
 	if c.hop == nil {

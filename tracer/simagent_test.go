@@ -132,6 +132,24 @@ func (s *sim) tellLedger(n *simNode) {
 // entry is what a connection's conntrack entry at its hop says.
 func (s *sim) entry(c *simConn) *event.NATFact {
 	vip := event.Endpoint{IP: netip.MustParseAddr("203.0.113.80"), Port: 443}
+	if c.out {
+		return &event.NATFact{
+			NAT: event.NAT{
+				Proto: "tcp", Kinds: []string{"snat"}, Original: event.Tuple{Src: c.local, Dst: c.peer},
+				Reply: event.Tuple{Src: c.peer, Dst: event.Endpoint{IP: c.hop.ip, Port: c.local.Port}},
+			},
+			By: event.By{Node: c.hop.name}, Rung: "dump",
+		}
+	}
+	if c.far != nil && c.hop == c.pod.node {
+		return &event.NATFact{
+			NAT: event.NAT{
+				Proto: "tcp", Kinds: []string{"dnat"}, Original: event.Tuple{Src: c.local, Dst: c.peer},
+				Reply: event.Tuple{Src: event.Endpoint{IP: c.far.ip, Port: 8080}, Dst: c.local},
+			},
+			By: event.By{Node: c.hop.name}, Rung: "dump",
+		}
+	}
 	if c.dialled && c.far != nil {
 		return &event.NATFact{
 			NAT: event.NAT{

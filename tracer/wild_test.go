@@ -22,7 +22,6 @@ import (
 var notYet = map[string]string{
 	"15-node-stands-still":             "closed as recovered while 20 are stalled",
 	"06-one-backend-behind-an-address": "nothing is said",
-	"11-backend-node-dies-clusterip":   "nothing is said",
 	"c02a-equal-ranges-hub":            "alder is mentioned",
 	"c05a-quick-reboot-hub":            "no reboot is found",
 	"c06a-one-way-loss-hub":            "one cause, four cases",

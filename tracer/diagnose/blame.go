@@ -75,6 +75,8 @@ type suspect struct {
 	refs    []string      // ids of some of the facts that show it
 	sources map[string]bool
 
+	holds bool // the sockets lead to the node's pods: it holds their far ends, and does not stand in the middle
+
 	life  life
 	agent model.Agent
 	pulse pulse        // of that agent

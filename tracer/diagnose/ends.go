@@ -28,6 +28,7 @@ type group struct {
 	paired   int                  // whose far end lives and is seen
 	backends map[netip.Addr]int   // the pods that they lead to, where known; the zero value for the others
 	heard    []model.Instant      // newest receives of the writing ones
+	starts   []model.Instant      // of their trouble
 	seen     []model.Instant      // the earliest moments at which one was first seen in trouble, in order
 	refs     []string
 
@@ -60,6 +61,7 @@ func (r *group) add(h *model.Hop, t *model.Troubled) {
 	}
 	r.received = max(r.received, t.Received)
 	r.sent = max(r.sent, t.Since)
+	r.starts = append(r.starts, t.Since)
 	r.saw(t.First)
 	if r.row.hop != h || r.row.source != t.Source || r.row.backend != t.Backend {
 		r.write()
@@ -115,6 +117,7 @@ type ends struct {
 	pods     map[netip.Addr]*group
 	networks map[netip.Prefix]*group
 	machines map[string]*group
+	holders  map[string]*group // by the node that holds the far end, elsewhere
 	all      int
 }
 
@@ -136,7 +139,8 @@ func (j *Judge) ends() *ends {
 }
 
 func (j *Judge) gatherEnds() *ends {
-	e := &ends{pods: make(map[netip.Addr]*group), networks: make(map[netip.Prefix]*group), machines: make(map[string]*group)}
+	e := &ends{pods: make(map[netip.Addr]*group), networks: make(map[netip.Prefix]*group), machines: make(map[string]*group), holders: make(map[string]*group)}
+	held := make(map[netip.Addr]string)
 	var machine *group
 	var source string
 	for _, h := range j.model.Sick() {
@@ -156,6 +160,16 @@ func (j *Judge) gatherEnds() *ends {
 				groupBy(e.networks, model.Network(t.Client)).add(&h, t)
 			}
 			machine.add(&h, t)
+			if far := t.FarEnd(h.Key); far.IsValid() {
+				node, known := held[far]
+				if !known {
+					node = j.model.PodNode(far)
+					held[far] = node
+				}
+				if node != "" && node != j.nodeOf(t.Source) {
+					groupBy(e.holders, node).add(&h, t)
+				}
+			}
 			return n < scanned
 		})
 	}
@@ -166,6 +180,9 @@ func (j *Judge) gatherEnds() *ends {
 		r.close()
 	}
 	for _, r := range e.machines {
+		r.close()
+	}
+	for _, r := range e.holders {
 		r.close()
 	}
 	return e
@@ -209,6 +226,10 @@ func (j *Judge) explained(h *model.Hop, t *model.Troubled) bool {
 			}
 		case localNode:
 			if k.explains(j, t) {
+				return true
+			}
+		case holder:
+			if far := t.FarEnd(h.Key); far.IsValid() && j.model.PodNode(far) == k.node {
 				return true
 			}
 		}

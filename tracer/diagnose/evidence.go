@@ -26,8 +26,11 @@ func (b *brief) con(refs []string, format string, args ...any) {
 func (b *brief) silence(c *incident, s *suspect, im *model.Impact, name string) {
 	n := im.AtRisk + im.Stalled
 	through := "through"
-	if s.hop.Key.Kind == model.KindAddress {
+	switch {
+	case s.hop.Key.Kind == model.KindAddress:
 		through = "to"
+	case s.holds:
+		through, name = "to", "pods on "+name
 	}
 	if n == 0 {
 		b.pro(nil, "%s "+through+" %s timed out, %d were reset or closed; nothing was received from there since %s",

@@ -58,6 +58,7 @@ func (j *Judge) At(at time.Time) []event.Event {
 	j.forget(g)
 	j.move(g)
 	e := j.ends()
+	j.holders(e, g)
 	j.pods(e, g)
 	j.clients(e, g)
 	j.readers(g)

@@ -45,6 +45,9 @@ func (j *Judge) nodeGone(c *incident, s *suspect, im *model.Impact) {
 	}
 	var e brief
 	e.silence(c, s, im, name)
+	if s.holds {
+		e.pro(nil, "%s holds the far end of these connections: they lead to its pods, and no other node stands in the middle", name)
+	}
 	e.earlier(c, s)
 	e.clocks(im)
 	e.agent(c, s, name)

@@ -48,6 +48,11 @@ func (silence) over(j *Judge, c *incident, g *gate) string {
 	if c.body.Rule != ruleNodeGone || j.model.Former(c.keys[0]) {
 		return ""
 	}
+	return j.livesOn(c)
+}
+
+// livesOn says why the case that a node is gone has come to its end by the node's own life, empty where nothing shows that.
+func (j *Judge) livesOn(c *incident) string {
 	if q, ok := j.model.AskedOf(c.body.Culprit.Name); ok && q.Lives() && q.Sent > c.first {
 		return "retracted: it answered a question at " + clock(q.At) + ", so the node lives"
 	}
@@ -105,6 +110,10 @@ func (j *Judge) impact(c *incident) model.Impact {
 			o := j.model.ImpactOf(&h, c.since)
 			im.Merge(&o)
 		}
+	}
+	if c.body.Rule == ruleNodeGone { // with it went what it held
+		o := j.model.ImpactOfHolder(c.keys[0].Name, c.since)
+		im.Merge(&o)
 	}
 	return im
 }

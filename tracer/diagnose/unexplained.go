@@ -115,10 +115,7 @@ func (j *Judge) ownUplink(s *suspect) (name, why string, others []event.Alternat
 }
 
 func podName(j *Judge, h *model.Hop) string {
-	if pod := j.model.PodAt(h.Key.IP); pod != "" {
-		return pod
-	}
-	return "the pod at " + h.Key.IP.String()
+	return podAt(j, h.Key.IP)
 }
 
 // machinesOf names the machines whose sockets are in trouble.

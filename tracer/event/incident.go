@@ -32,7 +32,18 @@ type Culprit struct {
 	Name string      `json:"name"`
 	IP   netip.Addr  `json:"ip,omitzero"`
 	Sure Sure        `json:"sure"`
+	// Role is what a node did for the connections where it did not stand in the middle of what came in.
+	Role CulpritRole `json:"role,omitempty"`
 }
+
+// CulpritRole says what a node that is blamed did for the connections.
+type CulpritRole string
+
+// The roles.
+const (
+	RoleFarEnd CulpritRole = "far_end" // it holds the pods that they lead to
+	RoleEgress CulpritRole = "egress"  // they leave by it, masqueraded
+)
 
 // SocketCounts counts the sockets of an incident. AtRisk, Stalled and Presumed are disjoint.
 type SocketCounts struct {

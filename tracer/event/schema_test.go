@@ -199,7 +199,7 @@ func setClosed(v reflect.Value) {
 
 var closedValues = map[string]string{
 	"Family": string(IPv4), "Timer": string(TimerProbe0), "Change": string(SocketSeen), "Role": string(RoleDialled), "ViaRole": string(ViaEntry),
-	"Sure": string(Proved), "Answer": string(AnswerRefused), "ClientKind": string(ClientPod), "Clock": string(ClockRTO), "Severity": string(Info), "CulpritKind": string(CulpritPod), "CauseKind": string(CauseCordoned),
+	"Sure": string(Proved), "Answer": string(AnswerRefused), "ClientKind": string(ClientPod), "Clock": string(ClockRTO), "Severity": string(Info), "CulpritKind": string(CulpritPod), "CauseKind": string(CauseCordoned), "CulpritRole": string(RoleFarEnd),
 	"Synced.Fact": "nat", "Progress.State": "close", "Progress.Kind": "rto", "Reset.By": "peer", "TCPFact.How": "fin",
 	"Stall.DeadlineIs": "exact", "NAT.Proto": "tcp", "NAT.Kinds": "dnat", "NATFact.Rung": "dump", "NATFact.Why": "closed",
 	"NATFact.State": "close", "NodeFact.What": "agent", "Node.Spot": "spot", "Node.Ready": "true", "PodFact.What": "added",

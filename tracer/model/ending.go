@@ -105,7 +105,8 @@ type ending struct {
 	kind     EndKind
 	lost     Loss   // what had taken its node's entry before, if that was told
 	pod, svc uint32 // names
-	client   addr
+	client   addr   // of a socket that accepted, where a ledger knows it
+	far      addr   // of one that dialled, the pod where a ledger knows it
 	fact     event.ID
 }
 
@@ -175,6 +176,8 @@ func (m *Model) finish(id uint32, flag uint16, kind EndKind, t int64) {
 	}
 	if r.entry != 0 {
 		x.client = m.hosts.Addr(m.ledger.entries.At(r.entry).origSrc)
+	} else if way := m.wayOf(r); way != 0 {
+		x.far = m.hosts.Addr(m.ledger.entries.At(way).replySrc)
 	}
 	h := m.behind(c)
 	h.lost = append(h.lost, x)

@@ -48,7 +48,24 @@ func (m *Model) PodNode(ip netip.Addr) string {
 	if e, ok := m.inv.podGone[ip]; ok {
 		return e.Node
 	}
+	if node := m.seenOn(ip); node != "" {
+		return node
+	}
 	return m.addrs.podRange(ip).node()
+}
+
+// seenOn returns the node whose agent sees sockets of an address, empty where none or several do.
+func (m *Model) seenOn(ip netip.Addr) string {
+	node := uint32(0)
+	for _, id := range m.endsByIP[pack(ip)] {
+		switch at := m.watchers[m.ends.At(id).src].node; node {
+		case 0, at:
+			node = at
+		default:
+			return ""
+		}
+	}
+	return m.strs.text[node]
 }
 
 // ServiceAt names the service behind an address and port that clients dial, empty where none is known.

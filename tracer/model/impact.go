@@ -108,15 +108,7 @@ func (m *Model) impact(h *Hop, since Instant, stranded bool) Impact {
 		if Instant(x.at) < since {
 			continue
 		}
-		im.Crossing++
-		switch x.kind {
-		case EndTimedOut:
-			im.TimedOut++
-		case EndReset:
-			im.Reset++
-		case EndGaveUp:
-			im.GaveUp++
-		}
+		im.end(x.kind)
 		pods.add(m.strs.text[x.pod], 1)
 		services.add(m.strs.text[x.svc], 1)
 		if ip := x.client.IP(); ip.IsValid() {
@@ -135,6 +127,19 @@ func (m *Model) impact(h *Hop, since Instant, stranded bool) Impact {
 		}
 	}
 	return im
+}
+
+// end counts a socket that has ended.
+func (im *Impact) end(kind EndKind) {
+	im.Crossing++
+	switch kind {
+	case EndTimedOut:
+		im.TimedOut++
+	case EndReset:
+		im.Reset++
+	case EndGaveUp:
+		im.GaveUp++
+	}
 }
 
 // networkKind says what stands in a client's network.
