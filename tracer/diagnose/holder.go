@@ -41,7 +41,7 @@ func (j *Judge) holders(e *ends, g *gate) {
 type held struct {
 	suspect
 	group  *group
-	pods   int  // of the node's that fell silent
+	pods   int  // known to be the node's, that fell silent
 	others int  // sockets to other nodes' pods that go on
 	lives  bool // something was received from the node since
 	share  int  // of the sockets that lead to it, in percent, those in trouble
@@ -105,7 +105,7 @@ func (s *held) gone(j *Judge, e *ends, g *gate) bool {
 		case j.model.PodNode(ip) != s.hop.Node:
 		case removed, j.openAbout(rulePodGone, podAt(j, ip)), j.downWith(ip):
 			s.proofs -= r.sockets // explained
-		case r.stalled > 0 && r.received.Add(together) >= s.since:
+		case r.stalled > 0 && r.received.Add(together) >= s.since && j.model.KnownOn(ip) == s.hop.Node:
 			s.pods++
 		}
 	}

@@ -42,16 +42,22 @@ func (m *Model) PodEnded(ip netip.Addr) (PodEnd, bool) {
 
 // PodNode returns the node that a pod's address belongs to, empty where none is known.
 func (m *Model) PodNode(ip netip.Addr) string {
+	if node := m.KnownOn(ip); node != "" {
+		return node
+	}
+	return m.addrs.podRange(ip).node()
+}
+
+// KnownOn returns the node that is known to hold a pod's address, by the pod itself and not by the range alone, which may be
+// another cluster's too; empty where none is.
+func (m *Model) KnownOn(ip netip.Addr) string {
 	if p := m.inv.pods[m.inv.podByIP[ip]]; p != nil {
 		return p.Node
 	}
 	if e, ok := m.inv.podGone[ip]; ok {
 		return e.Node
 	}
-	if node := m.seenOn(ip); node != "" {
-		return node
-	}
-	return m.addrs.podRange(ip).node()
+	return m.seenOn(ip)
 }
 
 // seenOn returns the node whose agent sees sockets of an address, empty where none or several do.
