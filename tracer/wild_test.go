@@ -171,7 +171,7 @@ func readWild(t *testing.T, dir string) []event.Event {
 		t.Fatal(err)
 	}
 	defer names.Close()
-	nodes, err := nodefile.Read(names, "nodes.yaml")
+	list, err := nodefile.Read(names, "nodes.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +179,6 @@ func readWild(t *testing.T, dir string) []event.Event {
 	if facts[0].Type == event.StreamStarted {
 		first = 1
 	}
-	_ = nodefile.New(nodes, facts[0].Time).Run(context.Background(), func(b []event.Event) { facts = slices.Insert(facts, first, b...) })
+	_ = nodefile.New(list.Nodes, facts[0].Time).Run(context.Background(), func(b []event.Event) { facts = slices.Insert(facts, first, b...) })
 	return facts
 }

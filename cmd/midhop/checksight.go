@@ -76,7 +76,7 @@ func see(ctx context.Context, o sightOptions, ask func(context.Context, *tracer.
 	if o.file != "" {
 		return seeRecording(ctx, o, ask)
 	}
-	w, err := watchLocal(o.local, o.local.log())
+	w, err := watchLocal(ctx, o.local, o.local.log())
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func see(ctx context.Context, o sightOptions, ask func(context.Context, *tracer.
 // seeRecording folds a recording to its end.
 func seeRecording(ctx context.Context, o sightOptions, ask func(context.Context, *tracer.Engine, *sight) error) (*sight, error) {
 	p := replayPlan{replayOptions: replayOptions{file: o.file, nodes: o.local.nodes, lb: o.local.lb, output: outTable}}
-	if err := p.check(); err != nil {
+	if err := p.check(ctx); err != nil {
 		return nil, err
 	}
 	rec, err := openRecording(ctx, o.file)

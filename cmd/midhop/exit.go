@@ -31,6 +31,19 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
+// usageRemedy is a mistake in the command line with what helps.
+func usageRemedy(remedy string, err error) error { return usageError{remediedError{err, "", remedy}} }
+
+// remediedError is an error that knows what follows from it and what helps.
+type remediedError struct {
+	error
+	effect, remedy string
+}
+
+func (e remediedError) Unwrap() error  { return e.error }
+func (e remediedError) Effect() string { return e.effect }
+func (e remediedError) Remedy() string { return e.remedy }
+
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // errStopped is the end of a command that goes on until the user stops it, and has done what it should: Ctrl-C is no

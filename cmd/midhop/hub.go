@@ -112,7 +112,7 @@ func runHub(ctx context.Context, o hubRunOptions) error {
 	defer stop()
 	opts := fleet.HubOptions{Build: build(), Log: log, Balancers: ranges, Limits: fleet.Limits{Bytes: size, Replicas: o.replicas}}
 	if o.nodes != "" {
-		nodes, err := openNodes(o.nodes)
+		nodes, err := openNodes(ctx, o.nodes)
 		if err != nil {
 			return err
 		}

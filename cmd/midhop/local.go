@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -92,7 +93,7 @@ type namedSource struct {
 }
 
 // openLocal opens this machine's sources. The error explains what is missing where nothing can be seen.
-func openLocal(o localOptions, log *slog.Logger) (*localWatch, error) {
+func openLocal(ctx context.Context, o localOptions, log *slog.Logger) (*localWatch, error) {
 	ranges, err := o.check()
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func openLocal(o localOptions, log *slog.Logger) (*localWatch, error) {
 	host := fleet.ThisHost(o.node)
 	var nodes *nodefile.Source
 	if o.nodes != "" {
-		if nodes, err = openNodes(o.nodes); err != nil {
+		if nodes, err = openNodes(ctx, o.nodes); err != nil {
 			return nil, err
 		}
 	}
@@ -163,8 +164,8 @@ type watch struct {
 }
 
 // watchLocal puts this machine's sources behind an Engine.
-func watchLocal(o localOptions, log *slog.Logger) (*watch, error) {
-	l, err := openLocal(o, log)
+func watchLocal(ctx context.Context, o localOptions, log *slog.Logger) (*watch, error) {
+	l, err := openLocal(ctx, o, log)
 	if err != nil {
 		return nil, err
 	}

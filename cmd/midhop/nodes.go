@@ -1,17 +1,20 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/report"
 	"github.com/midhop/midhop/tracer/source/nodefile"
 )
 
 // openNodes reads a nodes file, or stdin for "-", for a watch that begins now.
-func openNodes(path string) (*nodefile.Source, error) {
-	nodes, err := readNodes(path)
+func openNodes(ctx context.Context, path string) (*nodefile.Source, error) {
+	nodes, err := readNodes(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -19,20 +22,26 @@ func openNodes(path string) (*nodefile.Source, error) {
 }
 
 // readNodes reads a nodes file, or stdin for "-". It is read before anything is watched, so that a mistake in it is told
-// at once.
-func readNodes(path string) ([]event.Node, error) {
-	from, name := io.Reader(os.Stdin), "standard input"
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, usageError{err}
+// at once; what is left out of it is told on stderr.
+func readNodes(ctx context.Context, path string) ([]event.Node, error) {
+	name := path
+	if path == "-" {
+		name = "standard input"
+	}
+	list, err := await(ctx, func() (nodefile.List, error) {
+		from := io.Reader(os.Stdin)
+		if path != "-" {
+			f, err := os.Open(path)
+			if err != nil {
+				return nodefile.List{}, usageRemedy("the file that --nodes names: kubectl get nodes -o json > FILE", err)
+			}
+			defer f.Close()
+			from = f
 		}
-		defer f.Close()
-		from, name = f, path
+		return nodefile.Read(from, name)
+	})
+	for _, w := range list.Warnings {
+		fmt.Fprintf(os.Stderr, "midhop: nodes file %s: %s\n", report.Clean(name), report.Clean(w))
 	}
-	nodes, err := nodefile.Read(from, name)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return nodes, nil
+	return list.Nodes, err
 }

@@ -105,7 +105,7 @@ func runRecord(ctx context.Context, o recordOptions) error {
 		return err
 	}
 	o.local.cut = o.local.since > 0
-	l, err := openLocal(o.local, o.local.log())
+	l, err := openLocal(ctx, o.local, o.local.log())
 	if err != nil {
 		return err
 	}

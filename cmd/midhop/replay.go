@@ -103,7 +103,7 @@ const outNone = "none"
 
 func runReplay(ctx context.Context, o replayOptions) error {
 	p := replayPlan{replayOptions: o}
-	if err := p.check(); err != nil {
+	if err := p.check(ctx); err != nil {
 		return err
 	}
 	rec, err := openRecording(ctx, o.file)
@@ -130,7 +130,7 @@ func runReplay(ctx context.Context, o replayOptions) error {
 }
 
 // check refuses what is wrong whatever the recording holds.
-func (p *replayPlan) check() (err error) {
+func (p *replayPlan) check(ctx context.Context) (err error) {
 	switch {
 	case p.verify && p.redact != "":
 		return usagef("--verify and --redact contradict each other: redact first, and verify what comes of it")
@@ -145,7 +145,7 @@ func (p *replayPlan) check() (err error) {
 		return err
 	}
 	if p.nodes != "" {
-		if p.names, err = readNodes(p.nodes); err != nil {
+		if p.names, err = readNodes(ctx, p.nodes); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ func replayOn(t *testing.T, file, speed string) *replayed {
 func replayAt(t *testing.T, file, speed string, w, h int, ascii bool) *replayed {
 	t.Helper()
 	p := replayPlan{replayOptions: replayOptions{file: file, speed: speed}}
-	if err := p.check(); err != nil {
+	if err := p.check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.out = outScreen

@@ -40,7 +40,7 @@ func runScreen(ctx context.Context, o localOptions, ascii bool) error {
 	ready := make(chan opened, 1)
 	go func() {
 		var w opened
-		w.err = guard(func() (err error) { w.watch, err = watchLocal(o, logTo(os.Stderr, false)); return err })()
+		w.err = guard(func() (err error) { w.watch, err = watchLocal(ctx, o, logTo(os.Stderr, false)); return err })()
 		ready <- w
 	}()
 	var w opened

@@ -68,7 +68,7 @@ func runVia(ctx context.Context, o viaOptions) error {
 	var before *report.ViaJSON
 	if o.compare != "" { // before a look is taken for nothing
 		var err error
-		if before, err = readLook(o.compare); err != nil {
+		if before, err = await(ctx, func() (*report.ViaJSON, error) { return readLook(o.compare) }); err != nil {
 			return err
 		}
 	}

@@ -49,7 +49,7 @@ func runWatch(ctx context.Context, o watchOptions) error {
 	if err != nil {
 		return err
 	}
-	w, err := watchLocal(o.local, o.local.log())
+	w, err := watchLocal(ctx, o.local, o.local.log())
 	if err != nil {
 		return err
 	}

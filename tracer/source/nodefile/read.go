@@ -1,16 +1,13 @@
 package nodefile
 
 import (
+	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/source/kubenode"
@@ -18,9 +15,10 @@ import (
 
 // Error says what is wrong with a nodes file and where.
 type Error struct {
-	File  string
-	Where string // a field, such as nodes[2].podCIDRs[0]; empty where the text itself cannot be read
-	Err   error
+	File   string
+	Where  string // a field, such as nodes[2].podCIDRs[0]; empty where it is about the whole
+	Err    error
+	remedy string
 }
 
 // Error implements error.
@@ -34,259 +32,208 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Effect says what follows.
+func (e *Error) Effect() string { return "no node has a name, so nothing was begun" }
+
+// Remedy is what helps.
+func (e *Error) Remedy() string { return e.remedy }
+
 // maxSize bounds what is read: 10,000 nodes as kubectl prints them have about 200 MB.
 const maxSize = 512 << 20
 
 const wanted = "want a list of nodes (name, addresses, podCIDRs, labels) or what `kubectl get nodes -o json` prints"
 
-// Read reads all nodes of a file, whose name errors carry. Every error is an [*Error].
-func Read(r io.Reader, file string) ([]event.Node, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
-	switch {
-	case err != nil:
-		return nil, &Error{File: file, Err: err}
-	case len(text) > maxSize:
-		return nil, &Error{File: file, Err: fmt.Errorf("longer than %d MiB", maxSize>>20)}
+// List is what a nodes file says.
+type List struct {
+	Nodes []event.Node // in the order of their first word
+	// Warnings tell, each in a sentence with its place, what was left out or is in doubt; further ones are counted in the last.
+	Warnings []string
+}
+
+// Read reads all nodes of a file, whose name errors carry. What cannot be read of it is left out with a warning; only a file without
+// any address or range that could be used is an error, always an [*Error]. It holds one object at a time.
+func Read(r io.Reader, file string) (List, error) {
+	fail := func(where string, err error) (List, error) {
+		e := &Error{File: file, Where: where, Err: err, remedy: theCommand}
+		var r remedied
+		if errors.As(err, &r) {
+			e.remedy = r.remedy
+		}
+		return List{}, e
 	}
-	nodes, where, err := parse(text)
+	limited := &limitReader{r: r, left: maxSize}
+	in, err := plain(limited)
 	if err != nil {
-		return nil, &Error{File: file, Where: where, Err: err}
+		return fail("", err)
 	}
-	return nodes, nil
+	bounded := bufio.NewReaderSize(&limitReader{r: in, left: maxSize}, 64<<10)
+	head, err := bounded.Peek(4 << 10)
+	if err != nil && err != io.EOF {
+		return fail("", err)
+	}
+	if err := foreign(head); err != nil {
+		return fail("", err)
+	}
+	l := &list{at: make(map[string]int), others: make(map[string]*kubenode.Beside)}
+	if err := l.read(bounded, head); err != nil {
+		return fail("", err)
+	}
+	return l.finish(fail)
 }
 
-// parse returns the nodes, or an error and the field that it is about.
-func parse(text []byte) (nodes []event.Node, where string, err error) {
-	for i, document := range documents(text) {
-		data, err := toJSON(document)
-		if err != nil {
-			return nil, "", err
-		}
-		some, where, err := parseDocument(data)
-		if err != nil {
-			if i > 0 {
-				where = strings.TrimSuffix(fmt.Sprintf("document %d, %s", i+1, where), ", ")
-			}
-			return nil, where, err
-		}
-		nodes = append(nodes, some...)
-	}
-	if len(nodes) == 0 {
-		return nil, "", errors.New("no nodes; " + wanted)
-	}
-	seen := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		if seen[n.Name] {
-			return nil, "", fmt.Errorf("node %q stands there twice", n.Name)
-		}
-		seen[n.Name] = true
-	}
-	return nodes, "", nil
-}
+// smallText is up to which size a text that looks like JSON and is none is tried as YAML, whose flow form looks like it.
+const smallText = 1 << 20
 
-// documents splits YAML at its document marks, and JSON where one value ends.
-func documents(text []byte) [][]byte {
-	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
-	if values := jsonValues(text); values != nil {
-		return values
+func (l *list) read(in *bufio.Reader, head []byte) error {
+	start := bytes.TrimLeft(head, " \t\r\n")
+	if len(start) == 0 || start[0] != '{' && start[0] != '[' {
+		return l.readYAML(in)
 	}
-	var all [][]byte
-	start := 0
-	for at := 0; at < len(text); {
-		end := len(text)
-		if i := bytes.IndexByte(text[at:], '\n'); i >= 0 {
-			end = at + i + 1
-		}
-		if line := bytes.TrimRight(text[at:end], " \t\r\n"); string(line) == "---" {
-			all = append(all, text[start:at])
-			start = end
-		}
-		at = end
+	first, err := io.ReadAll(io.LimitReader(in, smallText))
+	if err != nil {
+		return err
 	}
-	all = append(all, text[start:])
-	return slices.DeleteFunc(all, func(d []byte) bool { return len(bytes.TrimSpace(d)) == 0 })
-}
-
-// jsonValues returns nil for text that is not JSON throughout. It saves the slow YAML parser from what kubectl prints for
-// thousands of nodes.
-func jsonValues(text []byte) [][]byte {
-	if len(text) == 0 || text[0] != '{' && text[0] != '[' {
-		return nil
-	}
-	var values [][]byte
-	d := json.NewDecoder(bytes.NewReader(text))
-	for {
-		var value json.RawMessage
-		switch err := d.Decode(&value); err {
-		case nil:
-			values = append(values, value)
-		case io.EOF:
-			return values
-		default:
+	err = l.readJSON(io.MultiReader(bytes.NewReader(first), in))
+	var syntax *syntaxError
+	if errors.As(err, &syntax) && len(first) < smallText && !syntax.cut {
+		*l = list{at: make(map[string]int), others: make(map[string]*kubenode.Beside)}
+		if l.readYAML(bufio.NewReader(bytes.NewReader(first))) == nil {
 			return nil
 		}
 	}
+	return err
 }
 
-func toJSON(document []byte) ([]byte, error) {
-	if json.Valid(document) {
-		return document, nil
-	}
-	data, err := yaml.YAMLToJSON(document)
-	if err != nil {
-		return nil, fmt.Errorf("not YAML: %s", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: "))
-	}
-	return data, nil
+// limitReader refuses what is longer than anybody's list.
+type limitReader struct {
+	r    io.Reader
+	left int64
 }
 
-func parseDocument(data []byte) ([]event.Node, string, error) {
-	data = bytes.TrimSpace(data)
-	switch data[0] {
-	case '[':
-		return parseList(data)
-	case '{':
-		return parseKube(data)
-	case 'n': // null: comments only
-		return nil, "", nil
+func (l *limitReader) Read(b []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, fmt.Errorf("longer than %d MiB", maxSize>>20)
 	}
-	return nil, "", errors.New(wanted)
+	n, err := l.r.Read(b[:min(int64(len(b)), l.left)])
+	l.left -= int64(n)
+	return n, err
 }
 
-// shortNode is one node of the short form.
-type shortNode struct {
-	Name      string            `json:"name"`
-	Addresses []string          `json:"addresses"`
-	PodCIDRs  []string          `json:"podCIDRs"`
-	Labels    map[string]scalar `json:"labels"`
+// list gathers what a file says.
+type list struct {
+	nodes    []event.Node
+	at       map[string]int // by name
+	others   map[string]*kubenode.Beside
+	lacking  *object // an object of a kind that tells of nodes and holds none
+	calico   int     // Nodes of calicoctl's
+	again    int     // nodes that stand there more than once
+	againIs  string
+	warnings []string
+	more     int
+	first    *problem // what was wrong first
 }
 
-// scalar is a string that YAML may take for a number or a truth: `gke-spot: true` is as good as `"true"`.
-type scalar string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (s *scalar) UnmarshalJSON(b []byte) error {
-	switch b[0] {
-	case '"':
-		return json.Unmarshal(b, (*string)(s))
-	case '{', '[':
-		return errors.New("want a text")
-	}
-	*s = scalar(b)
-	return nil
+type problem struct {
+	where string
+	err   error
 }
 
-var shortFields = []string{"name", "addresses", "podCIDRs", "labels"}
+// maxWarnings bounds what is told of one file.
+const maxWarnings = 10
 
-func parseList(data []byte) ([]event.Node, string, error) {
-	var items []json.RawMessage
-	if err := json.Unmarshal(data, &items); err != nil {
-		return nil, "", err
+func (l *list) warn(text string) {
+	if len(l.warnings) == maxWarnings {
+		l.more++
+		return
 	}
-	nodes := make([]event.Node, 0, len(items))
-	for i, item := range items {
-		where := fmt.Sprintf("nodes[%d]", i)
-		if looksKube(item) { // `kubectl get nodes -o json | jq .items`
-			n, field, err := parseKubeNode(item)
-			if err != nil {
-				return nil, join(where, field), err
-			}
-			nodes = append(nodes, n)
-			continue
+	l.warnings = append(l.warnings, text)
+}
+
+// wrong notes something that cannot be used.
+func (l *list) wrong(where string, err error) {
+	if l.first == nil {
+		l.first = &problem{where, err}
+	}
+	l.warn(strings.TrimPrefix(fmt.Sprintf("%s: %v", where, err), ": "))
+}
+
+// add takes up a node. Where it stands there before, its newest word counts: kubectl get -w prints it with every change.
+func (l *list) add(n event.Node, where string) {
+	if i, ok := l.at[n.Name]; ok {
+		if l.again++; l.again == 1 {
+			l.againIs = join(where, "") + " is " + n.Name
 		}
-		n, field, err := parseShort(item)
-		if err != nil {
-			return nil, join(where, field), err
+		l.nodes[i] = n
+		return
+	}
+	l.at[n.Name] = len(l.nodes)
+	l.nodes = append(l.nodes, n)
+}
+
+func (l *list) forget(name string) {
+	if i, ok := l.at[name]; ok {
+		l.nodes[i].Name = ""
+		delete(l.at, name)
+	}
+}
+
+func (l *list) beside(name string, b kubenode.Beside, o *object) {
+	if l.lacking == nil {
+		l.lacking = o
+	}
+	if l.others[name] == nil {
+		l.others[name] = &kubenode.Beside{}
+	}
+	l.others[name].Join(b)
+}
+
+// finish joins what several objects say of a node, and refuses what names none.
+func (l *list) finish(fail func(string, error) (List, error)) (List, error) {
+	l.nodes = slices.DeleteFunc(l.nodes, func(n event.Node) bool { return n.Name == "" })
+	usable := false
+	var claims kubenode.Claims
+	var clashes []string
+	for i := range l.nodes {
+		n := &l.nodes[i]
+		if b := l.others[n.Name]; b != nil {
+			b.Add(n)
 		}
-		nodes = append(nodes, n)
+		usable = usable || len(n.Addresses)+len(n.PodCIDRs) > 0
+		clashes = append(clashes, claims.Take(n)...)
 	}
-	return nodes, "", nil
+	switch {
+	case usable:
+	case l.first != nil:
+		return fail(l.first.where, l.first.err)
+	case len(l.nodes) > 0:
+		return fail("", remedied{fmt.Errorf("%s: none has an address or a range of pods", nodesOf(l.nodes)), theCommand})
+	case l.lacking != nil:
+		return fail("", wrongKind(l.lacking))
+	default:
+		return fail("", errors.New("no nodes; "+wanted))
+	}
+	if l.calico > 0 {
+		l.warn(fmt.Sprintf("%d of %d are Nodes as calicoctl prints them: their addresses are used, and nothing is known of their state, cloud and taints; kubectl get nodes -o json has both", l.calico, len(l.nodes)))
+	}
+	if l.again > 0 {
+		l.warn(fmt.Sprintf("%d times a node stands there again (%s): the last word counts", l.again, l.againIs))
+	}
+	if none := kubenode.Unrecognisable(l.nodes); len(none) > 0 {
+		l.warn(fmt.Sprintf("without any address or range of pods: %s; nothing that crosses them can be known to", kubenode.FewOf(none)))
+	}
+	for _, text := range clashes {
+		l.warn(text)
+	}
+	if l.more > 0 {
+		l.warnings = append(l.warnings, fmt.Sprintf("and %d more of the kind", l.more))
+	}
+	return List{Nodes: l.nodes, Warnings: l.warnings}, nil
 }
 
-func looksKube(item []byte) bool {
-	var k struct {
-		Metadata json.RawMessage `json:"metadata"`
+func nodesOf(nodes []event.Node) string {
+	names := make([]string, len(nodes))
+	for i := range nodes {
+		names[i] = nodes[i].Name
 	}
-	return json.Unmarshal(item, &k) == nil && k.Metadata != nil
-}
-
-func parseShort(item []byte) (event.Node, string, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(item, &fields); err != nil || fields == nil {
-		return event.Node{}, "", errors.New(wanted)
-	}
-	for field := range fields {
-		if !slices.Contains(shortFields, field) {
-			return event.Node{}, field, fmt.Errorf("unknown field; there are %s", strings.Join(shortFields, ", "))
-		}
-	}
-	var short shortNode
-	if field, err := unmarshal(item, &short); err != nil {
-		return event.Node{}, field, err
-	}
-	if short.Name == "" {
-		return event.Node{}, "name", errors.New("missing")
-	}
-	if len(short.Addresses)+len(short.PodCIDRs) == 0 {
-		return event.Node{}, "", fmt.Errorf("%s has neither addresses nor podCIDRs, so that nothing could be recognised by it", short.Name)
-	}
-	n := event.Node{Name: short.Name}
-	for i, text := range short.Addresses {
-		ip, err := netip.ParseAddr(strings.TrimSpace(text))
-		if err != nil {
-			return event.Node{}, fmt.Sprintf("addresses[%d]", i), fmt.Errorf("%.60q is not an IP address", text)
-		}
-		n.Addresses = append(n.Addresses, event.Address{IP: ip.Unmap(), From: "nodes file"})
-	}
-	var field string
-	var err error
-	if n.PodCIDRs, field, err = prefixes("podCIDRs", short.PodCIDRs); err != nil {
-		return event.Node{}, field, err
-	}
-	labels := make(map[string]string, len(short.Labels))
-	for k, v := range short.Labels {
-		labels[k] = string(v)
-	}
-	kubenode.Describe(&n, &kubenode.Object{Metadata: kubenode.Metadata{Labels: labels}})
-	return n, "", nil
-}
-
-func prefixes(field string, texts []string) ([]netip.Prefix, string, error) {
-	var all []netip.Prefix
-	for i, text := range texts {
-		p, err := kubenode.Prefix(text)
-		if err != nil {
-			return nil, fmt.Sprintf("%s[%d]", field, i), err
-		}
-		all = append(all, p)
-	}
-	return all, "", nil
-}
-
-// unmarshal is json.Unmarshal that names the field of a value of the wrong kind.
-func unmarshal(data []byte, into any) (string, error) {
-	err := json.Unmarshal(data, into)
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) {
-		return kind.Field, fmt.Errorf("want %s, have a %s", kindName(kind.Type.Kind().String()), kind.Value)
-	}
-	return "", err
-}
-
-func kindName(kind string) string {
-	switch kind {
-	case "slice":
-		return "a list"
-	case "struct", "map":
-		return "an object"
-	case "string":
-		return "a text"
-	}
-	return kind
-}
-
-func join(where, field string) string {
-	if field == "" {
-		return where
-	}
-	return where + "." + field
+	return kubenode.FewOf(names)
 }

