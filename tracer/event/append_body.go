@@ -279,7 +279,21 @@ func (f *NATFact) appendMembers(b []byte) []byte {
 		b = append(b, `,"since":`...)
 		b = appendTime(b, clampTime(f.Since.V))
 	}
-	return appendText(b, `,"state":`, f.State)
+	b = appendText(b, `,"state":`, f.State)
+	if h := f.Hop; h != nil {
+		b = append(b, `,"hop":{`...)
+		if h.Node != "" {
+			b = append(b, `"node":`...)
+			b = append(appendString(b, h.Node), ',')
+		}
+		if h.IP.IsValid() {
+			b = append(b, `"ip":`...)
+			b = append(appendAddr(b, h.IP), ',')
+		}
+		b = append(b, `"from":`...)
+		b = append(appendString(b, h.From), '}')
+	}
+	return b
 }
 
 func (t *Tuple) append(b []byte) []byte {

@@ -79,7 +79,7 @@ type NAT struct {
 type NATFact struct {
 	NAT  NAT          `json:"nat"`
 	By   By           `json:"by"`
-	Rung string       `json:"rung"`           // ctnetlink, dump, fexit, kprobe, kprobe.multi; checkpoint: repeated from what is known
+	Rung string       `json:"rung"`           // ctnetlink, dump, fexit, kprobe, kprobe.multi, cilium, calico; checkpoint: repeated from what is known
 	Why  string       `json:"why,omitempty"`  // destroyed: closed, timeout, flushed, netns, unknown
 	Age  Opt[Seconds] `json:"age_s,omitzero"` // destroyed: how long it lived
 	// Since is set where nobody saw the end and a dump found the entry missing: it was seen last then, and ended between
@@ -88,6 +88,16 @@ type NATFact struct {
 	// State is the entry's TCP state where the rung tells it, such as established; an entry whose first state is
 	// established was picked up in mid-stream (nf_conntrack_tcp_loose): its node had lost it.
 	State string `json:"state,omitempty"`
+	// Hop is set where the backend sees the client's own address, so that no address of its socket names the node in the
+	// middle, and the table that tells of the translation does.
+	Hop *Hop `json:"hop,omitempty"`
+}
+
+// Hop is the node that a connection crosses, as a dataplane's own table says. One of the two is set.
+type Hop struct {
+	Node string     `json:"node,omitempty"` // whose table holds the translation
+	IP   netip.Addr `json:"ip,omitzero"`    // of the node that handed the connection on
+	From string     `json:"from"`           // what says so, such as "tun_ip of the backend's own entry"
 }
 
 // By says which node's table an entry stands in.
@@ -95,9 +105,11 @@ type By struct {
 	Node string `json:"node"`
 }
 
-// Table is the body of nat.table: fill and losses of one node's conntrack table.
+// Table is the body of nat.table: fill and losses of one node's table of connections, conntrack or a dataplane's map.
 type Table struct {
 	Node         string      `json:"node"`
+	Table        string      `json:"table,omitempty"`     // name of the dataplane's map, such as cilium_snat_v4_external; empty: conntrack
+	Translates   Opt[bool]   `json:"translates,omitzero"` // whether the table has held a translated TCP connection since the agent began
 	Entries      uint64      `json:"entries"`
 	Max          uint64      `json:"max"`
 	Created      Opt[uint64] `json:"created,omitzero"` // since boot, where the kernel counts it
@@ -106,6 +118,10 @@ type Table struct {
 	InsertFailed uint64      `json:"insert_failed"`
 	Invalid      uint64      `json:"invalid"`
 	Events       Opt[int]    `json:"events,omitzero"` // net.netfilter.nf_conntrack_events
+	// Retries are how many connections did not get the first masquerade port that was tried, and PortsGone how many got none,
+	// both since the counters were made (cilium_snat_v4_alloc_retries).
+	Retries   Opt[uint64] `json:"retries,omitzero"`
+	PortsGone Opt[uint64] `json:"ports_gone,omitzero"`
 }
 
 // Address is one address of a node with the place it was read from.

@@ -191,7 +191,7 @@ var closed = map[string][]string{
 	"Stall.DeadlineIs": {"exact", "lower_bound"},
 	"NAT.Proto":        {"tcp"},
 	"NAT.Kinds":        {"snat", "dnat"},
-	"NATFact.Rung":     {"ctnetlink", "dump", "fexit", "kprobe", "kprobe.multi"},
+	"NATFact.Rung":     {"ctnetlink", "dump", "fexit", "kprobe", "kprobe.multi", "cilium", "calico"},
 	"NATFact.Why":      {"closed", "timeout", "flushed", "netns", "unknown"},
 	"NATFact.State": {"syn_sent", "syn_recv", "established", "fin_wait", "close_wait", "last_ack", "time_wait", "close",
 		"syn_sent2"},
