@@ -12,6 +12,10 @@ func (j *Judge) snatExhausted(c *incident, r *model.Refused, e *brief, node stri
 	before := b.Confidence
 	b.Title = node + " has no masquerade port left"
 	b.Confidence = 0.95
+	if r.PortsGone > 0 {
+		portsGone(c, r, e, node)
+		return
+	}
 	b.Alternatives = []event.Alternative{{
 		Rule: ruleConntrackFull, Confidence: 0.05,
 		Culprit: event.Culprit{Kind: event.CulpritNode, Name: node, Sure: event.Inferred},
@@ -56,6 +60,34 @@ func (j *Judge) snatExhausted(c *incident, r *model.Refused, e *brief, node stri
 			When: "cure", Text: "take the masquerade out of the path, or give it more addresses",
 			Effect: "no port is needed at all", Risk: "medium",
 			Needs: "GKE: container-native load balancing, for egress Cloud NAT with more ports a VM; EKS: AWS_VPC_K8S_CNI_EXTERNALSNAT and NAT gateways; AKS: a NAT gateway instead of the balancer's outbound rules; bare metal: more node addresses",
+		},
+	}
+}
+
+// portsGone composes the same case where the dataplane itself counts connections that found no port: it need not be inferred
+// from what its table holds.
+func portsGone(c *incident, r *model.Refused, e *brief, node string) {
+	b := &c.body
+	b.Alternatives = nil
+	e.pro(r.Refs[:min(len(r.Refs), maxRefs)], "its dataplane counted %s that found no port, in %d looks since %s",
+		count(int(r.PortsGone), "connection"), r.Rises, clock(c.since))
+	e.pro(nil, "%s holds %d of %d entries", r.Table, r.Entries, r.Max)
+	e.con(nil, "towards which backend the ports are gone is not counted")
+	b.Remedy = []event.Remedy{
+		outOfBalancer(node, "new connections come in by other nodes, each with ports of its own"),
+		{
+			When: "now", Text: "add pods to the service",
+			Effect: "each pod's port has a set of masquerade ports of its own", Risk: "none", Needs: "room for them",
+		},
+		{
+			When: "soon", Text: "let connections be used again instead of made anew: pools, HTTP keep-alive, fewer short connections",
+			Effect: "a closed connection frees its port after seconds", Risk: "none", Needs: "a change of the clients",
+		},
+		outOfMiddle(""),
+		{
+			When: "cure", Text: "let backends answer clients themselves (Cilium: loadBalancer.mode dsr or hybrid)",
+			Effect: "no port is needed at all", Risk: "medium: the network must let replies pass that carry the service's address",
+			Needs: "a change of the dataplane's configuration, and its restart on every node",
 		},
 	}
 }

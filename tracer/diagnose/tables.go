@@ -40,12 +40,12 @@ func (j *Judge) refuse(g *gate) {
 		}
 		since := max(g.at.Add(-tableNews), j.closedAbout(ruleConntrackFull, name), j.closedAbout(ruleSNATExhausted, name))
 		r := j.model.RefusedBy(name, since)
-		if r.Rises < looks || r.Drop+r.EarlyDrop+r.InsertFailed < refusals || g.passed(r.Rose, tableNews) {
+		if r.Rises < looks || r.Total() < refusals || g.passed(r.Rose, tableNews) {
 			continue
 		}
 		rule := ruleConntrackFull
 		if !full(&r) {
-			if r.InsertFailed < refusals || j.exhausted(name, &r).Entries == 0 {
+			if r.PortsGone < refusals && (r.InsertFailed < refusals || j.exhausted(name, &r).Entries == 0) {
 				continue // clashes of connections that begin together: they come through at the next try
 			}
 			rule = ruleSNATExhausted

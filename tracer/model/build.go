@@ -221,7 +221,7 @@ func (m *Model) addHop(r *ViaRow, id uint32, n Named) {
 
 func (m *Model) describeNode(r *ViaRow, name string, s *Snapshot) {
 	if n, ok := m.inv.nodes[name]; ok {
-		r.Node, r.Table = n.merged(), n.table
+		r.Node, r.Table = n.merged(), n.fullest()
 	}
 	r.Agent = "none"
 	for _, a := range s.Agents {
@@ -235,9 +235,15 @@ func (m *Model) describeNode(r *ViaRow, name string, s *Snapshot) {
 	r.NoLedger = r.Kind == KindNode && r.Sockets > 0 && r.Agent == "heard" && m.translatesNothing(name)
 }
 
-// translatesNothing says whether a node's NAT table is read and no entry in it has ever masqueraded: one that was emptied is no
-// dataplane without conntrack.
+// translatesNothing reports whether a node's tables of connections are read and have never held one that it translates for
+// others. Its agent says so; of one that does not, as in older recordings, it shows by what it tells of entries, where it tells
+// all of them: one that was emptied has told some.
 func (m *Model) translatesNothing(name string) bool {
+	if n := m.inv.nodes[name]; n != nil {
+		if yes, told := n.translates(); told {
+			return !yes
+		}
+	}
 	id := m.strs.of(name)
 	read := false
 	for i := range m.watchers {

@@ -76,6 +76,25 @@ type peerKey struct {
 	ledger  uint32 // names: the node that the ledger proved where the address does not tell it
 	egress  bool   // with ledger: it let the connection out, and changed only where it seems to come from
 	inc     uint32 // with ledger: which machine of that name
+	hop     addr   // the address of the node in the middle, where a table told it and the peer's address does not
+	hopHeld uint32 // with hop: which of its holders
+}
+
+// plain is the key of all sockets of the same address, whatever ledgers say of them.
+func (k peerKey) plain() peerKey {
+	k.ledger, k.inc, k.egress, k.hop, k.hopHeld = 0, 0, false, addr{}, 0
+	return k
+}
+
+// byLedger reports whether an entry of a ledger tells what these sockets cross.
+func (k *peerKey) byLedger() bool { return k.ledger != 0 || k.hop != addr{} }
+
+// names is the address by which the peer's resolution goes, and which of its holders is meant.
+func (k *peerKey) names() (ip addr, tenure uint32) {
+	if k.hop != (addr{}) {
+		return k.hop, k.hopHeld
+	}
+	return k.ip, k.tenure
 }
 
 // clientCount counts far ends that the ledger knows, by network: what stands in a network may be learned later.
@@ -166,11 +185,10 @@ func (m *Model) peerOf(k peerKey) uint32 {
 		m.births++
 		id = m.peers.Add(peer{key: k, born: m.births})
 		m.peerByKey[k] = id
-		m.peersByIP[k.ip] = append(m.peersByIP[k.ip], id)
-		if k.ledger != 0 {
-			plain := k
-			plain.ledger, plain.inc, plain.egress = 0, 0, false
-			p := m.peers.At(m.peerOf(plain))
+		ip, _ := k.names()
+		m.peersByIP[ip] = append(m.peersByIP[ip], id)
+		if k.byLedger() {
+			p := m.peers.At(m.peerOf(k.plain()))
 			p.siblings = append(p.siblings, id)
 		}
 	}
@@ -205,9 +223,10 @@ func (m *Model) resolvePeer(id uint32) {
 		return
 	}
 	p.gen = m.addrs.gen
-	ip := p.key.ip.IP()
+	at, tenure := p.key.names()
+	ip := at.IP()
 	own := m.strs.text[m.watchers[p.key.src].node]
-	res, over := m.addrs.held(ip, p.key.tenure)
+	res, over := m.addrs.held(ip, tenure)
 	if p.past = over; over && p.lane != 0 {
 		return // whoever it was: what the address stands for since is another matter
 	}
@@ -233,7 +252,7 @@ func (m *Model) resolvePeer(id uint32) {
 	proved := via
 	proved.Sure = event.Proved
 	p.proved = &proved
-	if p.key.ledger != 0 {
+	if p.key.byLedger() {
 		p.via = &proved
 	}
 	m.movePeer(id, m.hopOf(hopKeyOf(&res, ip)))

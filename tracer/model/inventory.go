@@ -32,16 +32,15 @@ type inventory struct {
 // node joins what several sources say of one node.
 type node struct {
 	name   string
-	inc    uint32     // how many machines had the name before this one
-	facts  []nodeFact // one per source, in the order of their first word
-	boots  []string   // its boot ids in the order in which they were first told
-	bootAt int64      // when the newest was told, where it is not the first
-	bootIs string     // the fact that told it
-	losses []losses   // of open connections, oldest first
-	gone   bool       // removed from the inventory
-	was    event.Node // what was known of it then, with what its source says of the end
-	table  event.Table
-	tables []tableLook // newest last
+	inc    uint32        // how many machines had the name before this one
+	facts  []nodeFact    // one per source, in the order of their first word
+	boots  []string      // its boot ids in the order in which they were first told
+	bootAt int64         // when the newest was told, where it is not the first
+	bootIs string        // the fact that told it
+	losses []losses      // of open connections, oldest first
+	gone   bool          // removed from the inventory
+	was    event.Node    // what was known of it then, with what its source says of the end
+	tables [][]tableLook // conntrack, and the maps of dataplanes, in the order in which they were told; each newest last
 }
 
 type nodeFact struct {

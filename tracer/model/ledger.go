@@ -30,6 +30,8 @@ type entry struct {
 	replySPort           uint16
 	replyDPort           uint16
 	zone                 uint16
+	hop                  compact.Ref // address of the node in the middle, where the table tells it and no address of the socket does
+	handed               bool        // its own node is the one in the middle, and left the client's address as it is
 	snat, gone           bool
 	recalled             bool // nobody may tell its end: it goes with its socket
 	uncrowded            bool // counted no more in crowds
@@ -63,10 +65,11 @@ func (l *ledger) reply(e *entry) tupleKey {
 	return tupleKey{local: l.hosts.Addr(e.replySrc), peer: l.hosts.Addr(e.replyDst), lport: e.replySPort, pport: e.replyDPort}
 }
 
-// provesNode returns the node that a socket's connection crosses by this entry, 0 where it does not say: only an entry
-// that masqueraded put its node's address before the pod.
+// provesNode returns the node that a socket's connection crosses by this entry, 0 where it does not say: an entry that
+// masqueraded put its node's address before the pod, and a dataplane that does not masquerade says that it handed the
+// connection on.
 func (e *entry) provesNode(r *row) uint32 {
-	if e.snat && e.replyDst == r.peer {
+	if (e.snat || e.handed) && e.replyDst == r.peer {
 		return e.node
 	}
 	return 0
@@ -115,6 +118,12 @@ func (m *Model) applyNAT(ev *event.Event, b *event.NATFact, src uint32, t int64)
 		zone: n.Zone, node: node, snat: orig.tuple.local != reply.peer, live: true, born: t,
 		recalled: ev.Type == event.NATRecalled,
 	}
+	if b.Hop != nil {
+		e.handed = b.Hop.Node != "" && b.Hop.Node == m.strs.text[node]
+		if b.Hop.IP.IsValid() {
+			e.hop = l.hosts.Hold(pack(b.Hop.IP))
+		}
+	}
 	id = l.entries.Add(e)
 	if e.snat {
 		k := l.crowd(&e)
@@ -155,7 +164,7 @@ func (m *Model) dropEntry(id uint32) {
 	l.byOrig.Delete(orig, id)
 	l.byReply.Delete(l.reply(e), id)
 	l.byDialled.Delete(orig.tuple, id)
-	for _, r := range []compact.Ref{e.origSrc, e.origDst, e.replySrc, e.replyDst} {
+	for _, r := range []compact.Ref{e.origSrc, e.origDst, e.replySrc, e.replyDst, e.hop} {
 		l.hosts.Release(r)
 	}
 	l.entries.Drop(id)

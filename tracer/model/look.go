@@ -96,7 +96,8 @@ func (m *Model) hop(id uint32) Hop {
 		for _, p := range m.lanes.At(l).peers {
 			pe := m.peers.At(p)
 			if out.born == 0 || pe.born < out.born {
-				out.born, out.IP, out.Because = pe.born, pe.key.ip.IP(), pe.res.Because
+				at, _ := pe.key.names()
+				out.born, out.IP, out.Because = pe.born, at.IP(), pe.res.Because
 				out.Node, out.Candidates = pe.res.Node, pe.res.Candidates
 			}
 			if pe.res.Guess && pe.sockets > 0 && pe.clients.known == 0 {

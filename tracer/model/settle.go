@@ -90,7 +90,8 @@ func (s *stale) concerns(p *peer) bool {
 	if _, yes := s.sources[p.key.src]; yes {
 		return true
 	}
-	ip := p.key.ip.IP()
+	at, _ := p.key.names()
+	ip := at.IP()
 	return slices.ContainsFunc(s.ranges, func(r netip.Prefix) bool { return r.Contains(ip) })
 }
 

@@ -240,8 +240,8 @@ func (m *Model) placeIn(id, tenure uint32) {
 		src: m.own(r).src, ip: m.peer(r), dialled: dialled, self: m.peer(r) == m.local(r) || loopback(m.local(r)), tenure: tenure,
 	}
 	p := m.peerOf(key)
-	if node, egress := m.provedNode(r); node != 0 && m.peers.At(p).res.yields(m.strs.text[node], r.entry == 0) {
-		key.ledger, key.inc, key.egress = node, m.incOf(node), egress
+	if by := m.provedKey(key, r, &m.peers.At(p).res); by != key {
+		key = by
 		p = m.peerOf(key)
 	}
 	port := r.lport

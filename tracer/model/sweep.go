@@ -61,10 +61,8 @@ func (m *Model) dropCell(id uint32) {
 func (m *Model) dropPeer(id uint32) {
 	p := m.peers.At(id)
 	m.unhangPeer(id)
-	if p.key.ledger != 0 {
-		plain := p.key
-		plain.ledger, plain.inc, plain.egress = 0, 0, false
-		if s, ok := m.peerByKey[plain]; ok {
+	if p.key.byLedger() {
+		if s, ok := m.peerByKey[p.key.plain()]; ok {
 			m.peers.At(s).siblings = without(m.peers.At(s).siblings, id)
 		}
 	}
@@ -72,6 +70,7 @@ func (m *Model) dropPeer(id uint32) {
 		m.strangers--
 	}
 	delete(m.peerByKey, p.key)
-	m.forgetPeer(id, p.key.ip)
+	ip, _ := p.key.names()
+	m.forgetPeer(id, ip)
 	m.peers.Drop(id)
 }

@@ -1,35 +1,76 @@
 package model
 
 import (
+	"slices"
+
 	"github.com/midhop/midhop/tracer/compact"
 	"github.com/midhop/midhop/tracer/event"
 )
 
-// tableLook is one look at a node's conntrack table.
+// tableLook is one look at one of a node's tables of connections.
 type tableLook struct {
 	at   int64
 	fact event.ID
 	t    event.Table
 }
 
-// maxTables is how many looks at a table are kept: half a minute and more, even of one that jumps every second.
-const maxTables = 48
+// maxTables is how many looks at a table are kept: half a minute and more, even of one that jumps every second. A node has
+// conntrack's, and those of at most so many maps.
+const (
+	maxTables     = 48
+	maxNodeTables = 8
+)
 
-// applyTable folds a look at a node's conntrack table.
+// applyTable folds a look at one of a node's tables of connections.
 func (m *Model) applyTable(ev *event.Event, b *event.Table, t int64) {
 	n := m.inv.node(b.Node)
-	switch {
-	case b.Drop < n.table.Drop || b.InsertFailed < n.table.InsertFailed:
-		n.tables = n.tables[:0] // the counters began anew: another boot
-	case b.Drop > n.table.Drop || b.InsertFailed > n.table.InsertFailed || b.EarlyDrop > n.table.EarlyDrop:
+	i := slices.IndexFunc(n.tables, func(l []tableLook) bool { return l[0].t.Table == b.Table })
+	if i < 0 {
+		if len(n.tables) == maxNodeTables {
+			m.evicted["model.tables"]++
+			return
+		}
+		i = len(n.tables)
+		n.tables = append(n.tables, nil)
+	}
+	looks := n.tables[i]
+	if len(looks) > 0 {
+		switch last := &looks[len(looks)-1].t; {
+		case b.Drop < last.Drop || b.InsertFailed < last.InsertFailed || b.PortsGone.V < last.PortsGone.V:
+			looks = looks[:0] // the counters began anew: another boot, or the map was made anew
+		case b.Drop > last.Drop || b.InsertFailed > last.InsertFailed || b.EarlyDrop > last.EarlyDrop || b.PortsGone.V > last.PortsGone.V:
+			m.urgent++
+			m.inv.refusing[b.Node] = true
+		}
+	} else if b.Drop+b.InsertFailed+b.EarlyDrop+b.PortsGone.V > 0 {
 		m.urgent++
 		m.inv.refusing[b.Node] = true
 	}
-	n.table = *b
-	if len(n.tables) == maxTables {
-		n.tables = append(n.tables[:0], n.tables[1:]...)
+	if len(looks) == maxTables {
+		looks = append(looks[:0], looks[1:]...)
 	}
-	n.tables = append(n.tables, tableLook{t, ev.ID, *b})
+	n.tables[i] = append(looks, tableLook{t, ev.ID, *b})
+}
+
+// fullest is the newest look at that of a node's tables which is the fullest, by its share of entries.
+func (n *node) fullest() (t event.Table) {
+	share := -1.0
+	for _, looks := range n.tables {
+		if l := &looks[len(looks)-1].t; float64(l.Entries)/float64(max(l.Max, 1)) > share {
+			share, t = float64(l.Entries)/float64(max(l.Max, 1)), *l
+		}
+	}
+	return t
+}
+
+// translates reports whether a node's tables have held a translated connection; told is false where no agent said so or the
+// contrary.
+func (n *node) translates() (yes, told bool) {
+	for _, looks := range n.tables {
+		is := looks[len(looks)-1].t.Translates
+		yes, told = yes || is.V, told || is.OK
+	}
+	return yes, told
 }
 
 // Refusing returns the names of nodes whose conntrack has refused entries at some time, in the order in which the nodes
@@ -47,10 +88,12 @@ func (m *Model) Refusing() []string {
 	return out
 }
 
-// Refused is how a node's conntrack has refused entries lately.
+// Refused is how one of a node's tables has refused entries lately.
 type Refused struct {
+	Table                         string // name of a dataplane's map, empty for conntrack
 	Entries, Max                  uint64 // at the newest look
 	Drop, EarlyDrop, InsertFailed uint64 // since From
+	PortsGone                     uint64 // connections that found no masquerade port, where the table counts them
 	Rises                         int    // looks that found more than the one before
 	From                          Instant
 	Began                         Instant // first look that found more than the one before
@@ -58,27 +101,41 @@ type Refused struct {
 	Refs                          []string
 }
 
-// RefusedBy sums up what a node's conntrack has refused since then.
+// Total is how many entries were refused.
+func (r *Refused) Total() uint64 { return r.Drop + r.EarlyDrop + r.InsertFailed + r.PortsGone }
+
+// RefusedBy sums up what that table of a node has refused since then which has refused the most.
 func (m *Model) RefusedBy(name string, since Instant) Refused {
-	var r Refused
+	var most Refused
 	n := m.inv.nodes[name]
 	if n == nil {
-		return r
+		return most
 	}
-	for i := 1; i < len(n.tables); i++ {
-		a, b := &n.tables[i-1], &n.tables[i]
+	for i, looks := range n.tables {
+		if r := refusedBy(looks, since); i == 0 || r.Total() > most.Total() {
+			most = r
+		}
+	}
+	return most
+}
+
+func refusedBy(looks []tableLook, since Instant) Refused {
+	r := Refused{Table: looks[0].t.Table}
+	for i := 1; i < len(looks); i++ {
+		a, b := &looks[i-1], &looks[i]
 		if Instant(b.at) < since {
 			continue
 		}
 		if r.From == 0 {
 			r.From = Instant(a.at)
 		}
-		drop, early, failed := b.t.Drop-a.t.Drop, b.t.EarlyDrop-a.t.EarlyDrop, b.t.InsertFailed-a.t.InsertFailed
-		r.Drop += drop
-		r.EarlyDrop += early
-		r.InsertFailed += failed
+		was := r.Total()
+		r.Drop += b.t.Drop - a.t.Drop
+		r.EarlyDrop += b.t.EarlyDrop - a.t.EarlyDrop
+		r.InsertFailed += b.t.InsertFailed - a.t.InsertFailed
+		r.PortsGone += b.t.PortsGone.V - a.t.PortsGone.V
 		r.Entries, r.Max = b.t.Entries, b.t.Max
-		if drop+early+failed > 0 {
+		if r.Total() > was {
 			if r.Rises++; r.Began == 0 {
 				r.Began = Instant(b.at)
 			}

@@ -140,6 +140,9 @@ func born(p *event.Progress, t int64) int64 {
 func (m *Model) succeed(id uint32) {
 	r := m.socks.At(id)
 	p := m.peers.At(m.cells.At(r.cell).peer)
+	if p.key.hop != (addr{}) {
+		return // its table will say by which node it goes on
+	}
 	if now := m.addrs.tenureNow(p.key.ip.IP()); p.key.tenure < now {
 		m.placeIn(id, now)
 	}

@@ -32,6 +32,26 @@ func (m *Model) provedNode(r *row) (node uint32, egress bool) {
 	return e.node, !onward
 }
 
+// provedKey returns the key under which a socket counts by what ledgers say of the node in the middle: the same key where the
+// peer's address says as much.
+func (m *Model) provedKey(key peerKey, r *row, res *Resolution) peerKey {
+	node, egress := m.provedNode(r)
+	if r.entry != 0 {
+		e := m.ledger.entries.At(r.entry)
+		if node != 0 && e.handed && res.Kind == KindPod && res.Node == m.strs.text[node] {
+			return key // a pod of that node has dialled a service: the node is where the client is, and not in the middle
+		}
+		if node == 0 && e.hop != 0 && e.replyDst == r.peer && e.hop != r.peer {
+			key.hop = m.hosts.Addr(e.hop)
+			key.hopHeld = m.addrs.tenureAt(key.hop.IP(), e.born)
+		}
+	}
+	if node != 0 && res.yields(m.strs.text[node], r.entry == 0) {
+		key.ledger, key.inc, key.egress = node, m.incOf(node), egress
+	}
+	return key
+}
+
 // yields says whether what a ledger shows of a connection's node holds against what its peer's address says. Of an address
 // that was dialled, which belongs to a node, a pod or a service, an entry at another node proves nothing.
 func (r *Resolution) yields(node string, dialled bool) bool {
