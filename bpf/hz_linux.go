@@ -19,6 +19,9 @@ type clocksReading struct {
 	KTime   uint64 // ns
 }
 
+// HZ returns how many jiffies the kernel counts a second, as its build has it.
+func (p *Probes) HZ() uint32 { return p.hz }
+
 // kernelHZ works out how many jiffies make a second. The kernel does not say: it is a constant of its build, whose
 // configuration is often out of reach in a container. But jiffies start at -300 s (INITIAL_JIFFIES, include/linux/jiffies.h)
 // when CLOCK_MONOTONIC starts at 0, so one reading of both tells the choices apart, except around an uptime of 300 s, when

@@ -49,6 +49,7 @@ type Probes struct {
 	links []link.Link
 	maps  []*ebpf.Map
 	progs []*ebpf.Program
+	hz    uint32
 }
 
 // Load attaches the best rung of every fact and reports which one that is. It fails only where nothing at all can be
@@ -59,6 +60,7 @@ func Load(o Options) (*Probes, Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	l.probes.hz = l.hz
 	report, err := l.load()
 	if err != nil {
 		l.probes.Close()

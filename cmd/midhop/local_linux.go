@@ -10,6 +10,7 @@ import (
 	"github.com/midhop/midhop/bpf"
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/fleet"
+	"github.com/midhop/midhop/tracer/source/bpfnat"
 	"github.com/midhop/midhop/tracer/source/conntrack"
 	"github.com/midhop/midhop/tracer/source/kernel"
 	"github.com/midhop/midhop/tracer/source/sockets"
@@ -76,6 +77,7 @@ func newLocalAgent(host event.Host, o localFacts) (*fleet.Agent, func(), error) 
 	if ledger := addLedger(agent, nat != "", o.log, slog.LevelWarn); ledger != nil && nat != "" {
 		opts.Ledger = ledger.Take
 	}
+	addMaps(agent, probes.HZ(), o.log)
 	agent.Sources = append(agent.Sources, kernel.New(probes, opts))
 	return agent, func() { _ = probes.Close() }, nil
 }
@@ -119,6 +121,22 @@ func addLedger(agent *fleet.Agent, probed bool, log *slog.Logger, level slog.Lev
 	agent.Translations = ledger.Restate
 	serveNAT(&agent.Started, conntrack.Rung, "")
 	return ledger
+}
+
+// addMaps adds the translations that a dataplane keeps in its own BPF maps: now, or once it is installed.
+func addMaps(agent *fleet.Agent, hz uint32, log *slog.Logger) {
+	maps := bpfnat.New(bpfnat.Options{Node: agent.Node, Root: os.Getenv("MIDHOP_MAPS"), HZ: hz, Log: log})
+	agent.Sources = append(agent.Sources, maps)
+	for _, dataplane := range maps.Present() {
+		agent.Started.Probes = append(agent.Started.Probes, event.Probe{Fact: "nat maps", Rung: dataplane, Why: "maps are looked at every 10 s or less often: what began since is not known yet"})
+	}
+	conntrack := agent.Translations
+	agent.Translations = func(want func(original, reply event.Tuple, zone uint16) bool) {
+		if conntrack != nil {
+			conntrack(want)
+		}
+		maps.Restate(want)
+	}
 }
 
 func probeOf(f bpf.FactReport) event.Probe {

@@ -27,6 +27,7 @@ type crossing struct {
 	replySrcPort, replyDstPort uint16
 	netns, mark                uint32
 	kinds                      uint8
+	handed                     bool // see [event.NATFact.Hop]: this node is the one in the middle, and no address says so
 }
 
 // maxLocals bounds the addresses that are remembered as this node's own: pods and interfaces of one machine.
@@ -67,7 +68,8 @@ func (c *crossings) elsewhere(n *event.NAT) bool {
 }
 
 // take folds a fact of the ledger and says whether it has to leave the node.
-func (c *crossings) take(t event.Type, n *event.NAT) bool {
+func (c *crossings) take(t event.Type, fact *event.NATFact) bool {
+	n := &fact.NAT
 	k := keyOf(n)
 	if t == event.NATDestroyed {
 		_, ok := c.known[k]
@@ -80,6 +82,7 @@ func (c *crossings) take(t event.Type, n *event.NAT) bool {
 	c.known[k] = crossing{
 		replySrc: n.Reply.Src.IP.As16(), replyDst: n.Reply.Dst.IP.As16(), replySrcPort: n.Reply.Src.Port, replyDstPort: n.Reply.Dst.Port,
 		netns: n.Netns, mark: n.Mark, kinds: kindBits(n.Kinds),
+		handed: fact.Hop != nil && fact.Hop.Node == fact.By.Node,
 	}
 	return true
 }
@@ -104,6 +107,9 @@ func (c *crossings) checkpoint(node string, now time.Time, out func(*event.Event
 		if !c.elsewhere(&fact.NAT) {
 			delete(c.known, k)
 			continue
+		}
+		if fact.Hop = nil; x.handed {
+			fact.Hop = &event.Hop{Node: node, From: "its own entry, repeated"}
 		}
 		e.Flow = event.FlowID(fact.NAT.Original.Src, fact.NAT.Original.Dst)
 		out(&e)

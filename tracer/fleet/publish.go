@@ -119,8 +119,11 @@ func (p *Publisher) Write(batch []event.Event) {
 				p.facts.add(e)
 				continue
 			}
-			if p.cross.take(e.Type, &b.NAT) {
+			if p.cross.take(e.Type, b) {
 				p.ledger.add(e)
+			} else if b.Hop != nil && b.Hop.IP.IsValid() {
+				p.facts.add(e) // nothing else tells which node the sockets behind it cross
+				continue
 			}
 			if !p.strange(e, b) && e.Type == event.NATDestroyed && p.own.forget(keyOf(&b.NAT)) {
 				p.facts.add(e)

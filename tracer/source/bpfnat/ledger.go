@@ -221,7 +221,10 @@ func (l *ledger) tell(t event.Type, r *record, at time.Time) *event.NATFact {
 	original, reply := l.key(r).tuple(), l.reply(r)
 	fact := &event.NATFact{
 		NAT: event.NAT{Proto: "tcp", Original: original, Reply: reply, Kinds: kinds(original, reply), Netns: l.netns},
-		By:  event.By{Node: l.node}, Rung: l.rung, State: states[r.state],
+		By:  event.By{Node: l.node}, Rung: l.rung,
+	}
+	if t != event.NATCreated { // a pass comes after the beginning: that it is established by then does not say that it was lost before
+		fact.State = states[r.state]
 	}
 	if r.hop != 0 {
 		hop := *l.hops.At(r.hop)

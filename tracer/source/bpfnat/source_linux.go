@@ -157,13 +157,8 @@ func (s *Source) passes(now time.Time, emit func([]event.Event)) time.Duration {
 		began := processTime()
 		table, err := r.pass(root, s.moment())
 		s.fault(r, err)
-		switch {
-		case err == nil && table != nil:
+		if table != nil {
 			r.ledger.out = append(r.ledger.out, event.Event{Type: event.NATTable, Time: time.Now().UTC(), Body: table})
-			if !r.synced {
-				r.synced = true
-				r.ledger.out = append(r.ledger.out, event.Event{Type: event.StreamSynced, Time: time.Now().UTC(), Body: &event.Synced{Fact: "nat"}})
-			}
 		}
 		for out := r.ledger.take(); len(out) > 0; {
 			n := min(len(out), fullBatch)
@@ -228,7 +223,6 @@ type reader struct {
 	name   string   // of the map that holds the translations
 	marks  []string // pins of which one says that the dataplane is here
 	ledger *ledger
-	synced bool
 	due    time.Time
 	has    bool // has held a translation since the start
 	run    func(root string, m moment, see func(*translation)) (fill, error)

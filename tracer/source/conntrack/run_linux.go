@@ -132,7 +132,9 @@ func (s *Source) poll(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	s.translated = s.translated || s.ledger.rows.Len() > 0
 	if fact != nil {
+		fact.Translates = event.Known(s.translated)
 		s.tell(event.Event{Type: event.NATTable, Time: now.UTC(), Body: fact})
 	}
 	if shrunk && s.ledger.older > 0 && !s.opts.Probed {

@@ -54,6 +54,7 @@ type Source struct {
 	cost       time.Duration // of it
 	timeoutsAt time.Time     // when the ledger's timeouts were read
 	wanted     bool          // a dump is due as soon as the budget allows
+	translated bool          // the table has held a translated connection
 	overruns   uint64        // of the events' socket, since the last dump
 	lostFrom   time.Time     // the first of these
 
