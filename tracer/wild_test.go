@@ -20,11 +20,8 @@ import (
 
 // notYet are recordings whose verdict is known to be wrong, each with what is wrong. One that comes right has to leave.
 var notYet = map[string]string{
-	"15-node-stands-still":             "closed as recovered while 20 are stalled",
 	"06-one-backend-behind-an-address": "nothing is said",
 	"c02a-equal-ranges-hub":            "alder is mentioned",
-	"c05a-quick-reboot-hub":            "no reboot is found",
-	"c06a-one-way-loss-hub":            "one cause, four cases",
 }
 
 // TestWild replays every recorded incident in testdata/wild, which the lab was not made for, and holds what is found

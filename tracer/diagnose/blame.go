@@ -71,6 +71,7 @@ type suspect struct {
 	proofs  int           // sockets with one
 	stalled int           // of these with two in a row
 	talkers int           // of these that had received until just before the silence
+	arrives int           // of these that received something while what they sent went unanswered
 	stuck   int           // of the proofs: without an answer already while others had one
 	refs    []string      // ids of some of the facts that show it
 	sources map[string]bool
@@ -157,6 +158,9 @@ func (s *suspect) take(t *model.Troubled) model.Instant {
 	}
 	if s.talked(t) {
 		s.talkers++
+	}
+	if t.Retransmits > 1 && t.Received > t.Since.Add(leastRTO) {
+		s.arrives++
 	}
 	if len(s.refs) < maxRefs {
 		if fact := t.Fact(); !slices.Contains(s.refs, fact) {
@@ -345,7 +349,7 @@ func (j *Judge) suspect(g *gate) {
 		if c != nil && c.final() {
 			continue
 		}
-		if h.Key.Kind == model.KindPod && j.provedGone(model.HopKey{Kind: model.KindNode, Name: h.Node}) {
+		if h.Key.Kind == model.KindPod && j.provedGone(j.model.NodeHop(h.Node)) {
 			continue // the pod went with its node
 		}
 		if !j.ripe(&h, g) {

@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/model"
@@ -57,10 +56,16 @@ func (j *Judge) named(k model.HopKey) *incident {
 // recovered is when a hop recovered from the newest case about it, 0 if it never did. A socket that backs off may be slow
 // to see that: what went unanswered before is no news.
 func (j *Judge) recovered(k model.HopKey) (at model.Instant) {
-	for _, c := range j.closed {
-		if slices.Contains(c.keys, k) && strings.HasPrefix(c.body.Why, "recovered") {
+	over := func(c *incident) {
+		if c != nil && slices.Contains(c.keys, k) && c.ended() {
 			at = max(at, model.InstantOf(c.body.Closed.V))
 		}
+	}
+	for _, c := range j.closed {
+		over(c)
+	}
+	for _, c := range j.open {
+		over(c.again)
 	}
 	return at
 }

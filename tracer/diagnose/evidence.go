@@ -42,6 +42,9 @@ func (b *brief) silence(c *incident, s *suspect, im *model.Impact, name string) 
 		what += fmt.Sprintf(", %d of them twice in a row", im.Stalled)
 	}
 	switch {
+	case s.arrives >= breadth && c.body.Rule != ruleNodeGone:
+		b.pro(s.refs, "%s; what comes from there arrives, and nothing of ours is acknowledged: the way there is cut, the way back is open (%d of these received something meanwhile)",
+			what, s.arrives)
 	case c.since != 0 && s.hop.Received > c.since.Add(dateSlack):
 		b.pro(s.refs, "%s; they fell silent at %s", what, clock(c.since))
 		b.con(nil, "others go on without them: something was received "+through+" %s at %s", name, clock(s.hop.Received))

@@ -222,10 +222,15 @@ func (f forgotten) over(j *Judge, c *incident, g *gate) string {
 	}
 	o := oblivion{first: c.since}
 	j.harm(&o, f.node, f.why)
-	if !g.passed(max(o.reset, c.opened), aftermath) {
+	if !g.passed(max(o.reset, c.opened, c.refined), aftermath) {
 		return ""
 	}
-	return "ended: none of the connections that " + f.node + " had forgotten is left"
+	why := "ended: none of the connections that " + f.node + " had forgotten is left"
+	if c.body.Was == ruleNodeGone {
+		o := j.outcome(c)
+		why += "; " + o.text()
+	}
+	return why
 }
 
 // evidence is what a node has forgotten since the case's beginning.

@@ -49,7 +49,7 @@ type held struct {
 
 // holding collects what is known of the silence of a node's pods.
 func (j *Judge) holding(node string, r *group, g *gate) *held {
-	key := model.HopKey{Kind: model.KindNode, Name: node}
+	key := j.model.NodeHop(node)
 	h, _ := j.model.Hop(key)
 	h.Key, h.Node = key, node
 	if !h.IP.IsValid() {
@@ -177,8 +177,11 @@ func (k holder) over(j *Judge, c *incident, g *gate) string {
 	if r.received > c.opened {
 		return "recovered: something was received from pods of " + k.node + " again at " + clock(r.received)
 	}
-	if why := j.livesOn(c); why != "" {
+	if why := j.livesOn(c, g); why != "" {
 		return why
+	}
+	if c.back != 0 {
+		return "recovered: its agent was heard again at " + clock(c.back) + ", with the same boot id"
 	}
 	if r.sockets == 0 && g.passed(c.opened, 5*time.Second) {
 		if h, ok := j.model.Hop(c.keys[0]); !ok || h.Sockets == 0 {

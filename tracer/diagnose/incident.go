@@ -70,6 +70,9 @@ type incident struct {
 	begins  string        // what happened at since, where that is no silence
 	witness *suspect      // what proved the culprit's death
 	before  *incident     // the case that this one superseded
+	refined model.Instant // when its rule was found to be another, 0 never
+	again   *incident     // the case that this one goes on with, within a minute of its end
+	back    model.Instant // node-gone: its agent was heard again, with the same boot id; 0: it was not, or is silent since
 	loss    culprit       // node-lossy: what was found last
 	found   model.Instant // and when
 	updates int
@@ -92,8 +95,12 @@ func (c *incident) mark(at model.Instant, format string, args ...any) {
 func (j *Judge) begin(c *incident, g *gate, fact string) {
 	c.opened, c.told = g.at, g.at
 	c.body.Opened = g.at.Time()
-	c.body.ID = j.idFor(fact)
 	j.tell(c, g)
+	if old := j.again(c, g); old != nil {
+		j.takeUp(c, old)
+	} else {
+		c.body.ID = j.idFor(fact)
+	}
 	if c.since != 0 {
 		text := c.begins
 		if text == "" {
@@ -133,13 +140,13 @@ func (j *Judge) close(c *incident, g *gate, why string) {
 func (j *Judge) follow(g *gate) {
 	for _, c := range slices.Clone(j.open) {
 		before := c.body
-		refined := j.refine(c)
-		if why := c.course.over(j, c, g); why != "" {
-			j.close(c, g, why)
+		if j.refine(c) {
+			c.refined = g.at
+			j.update(c, &before, g)
 			continue
 		}
-		if refined {
-			j.update(c, &before, g)
+		if why := c.course.over(j, c, g); why != "" {
+			j.close(c, g, why)
 			continue
 		}
 		if c.seen == j.model.Facts() && (c.due == 0 || !g.reached(c.due)) {
@@ -181,7 +188,7 @@ func (j *Judge) update(c *incident, before *event.Incident, g *gate) {
 
 // differs says whether a reader would want to know.
 func differs(a, b *event.Incident) bool {
-	return a.Rule != b.Rule || a.Culprit != b.Culprit || a.Severity != b.Severity || a.Sockets != b.Sockets ||
+	return a.Rule != b.Rule || a.Rule == ruleNodeGone && a.Title != b.Title || a.Culprit != b.Culprit || a.Severity != b.Severity || a.Sockets != b.Sockets ||
 		a.SilentSince.OK != b.SilentSince.OK || b.SilentSince.V.Sub(a.SilentSince.V) > dateJitter || a.Clients != b.Clients || len(a.Pods) != len(b.Pods) || len(a.Services) != len(b.Services) ||
 		!slices.Equal(a.Coverage.Silent, b.Coverage.Silent)
 }

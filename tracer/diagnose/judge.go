@@ -123,7 +123,7 @@ func (j *Judge) Named() map[model.HopKey]model.Named {
 	for _, c := range j.open {
 		for _, hop := range c.hops() {
 			n := model.Named{ID: c.body.ID, Since: c.since}
-			n.Gone = c.body.Rule == ruleNodeGone && c.body.Culprit.Sure == event.Proved
+			n.Gone = c.gone()
 			out[hop] = n
 		}
 	}

@@ -25,6 +25,9 @@ func (j *Judge) nodeGone(c *incident, s *suspect, im *model.Impact) {
 	if c.witness != nil {
 		b.Culprit.Sure = event.Proved
 		b.Title = name + " gone"
+		if c.back != 0 {
+			b.Title = name + " was gone, and is back"
+		}
 		b.Confidence = round2(0.95 + 0.04*float64(n)/float64(n+10))
 		other := "the network of " + name + ", its agent cut off with it"
 		if c.witness.life == lifeMute {
@@ -44,6 +47,10 @@ func (j *Judge) nodeGone(c *incident, s *suspect, im *model.Impact) {
 		}}
 	}
 	var e brief
+	if c.back != 0 {
+		o := j.outcome(c)
+		e.pro(nil, "its agent was heard again at %s, with the same boot id: %s", clock(c.back), o.text())
+	}
 	e.silence(c, s, im, name)
 	if s.holds {
 		e.pro(nil, "%s holds the far end of these connections: they lead to its pods, and no other node stands in the middle", name)

@@ -98,7 +98,7 @@ func (j *Judge) lossy(g *gate) {
 			c.loss, c.found = found, g.at
 			continue
 		}
-		h, ok := j.model.Hop(model.HopKey{Kind: model.KindNode, Name: name})
+		h, ok := j.model.Hop(j.model.NodeHop(name))
 		if !ok || j.accused(name) || j.named(h.Key) != nil || !g.passed(j.recovered(h.Key), 2*model.FlowHalf) {
 			continue // a silence is no share of losses, and what it left behind is in the window for a while
 		}

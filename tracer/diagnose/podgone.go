@@ -29,7 +29,7 @@ func (j *Judge) pods(e *ends, g *gate) {
 		if removed {
 			p.name, p.node = end.Name, end.Node
 		}
-		if p.name == "" || j.openAbout(rulePodGone, p.name) || j.downWith(ip) || j.provedGone(model.HopKey{Kind: model.KindNode, Name: p.node}) {
+		if p.name == "" || j.openAbout(rulePodGone, p.name) || j.downWith(ip) || j.provedGone(j.model.NodeHop(p.node)) {
 			continue
 		}
 		if !r.quietFor(g, quietProved) || !(removed || j.podSilent(&p, r, g)) {

@@ -26,16 +26,20 @@ func (j *Judge) openCase(s *suspect, g *gate, rule string, before *incident) {
 	j.begin(c, g, s.hop.Fact)
 }
 
-// over ends a case when a socket that had been in trouble makes progress. That something is received through the hop is
-// not enough: a node that comes back without its table serves new connections, and the old ones are lost all the same.
+// gone says whether what crosses the case's culprit and has not noticed yet is lost all the same.
+func (c *incident) gone() bool {
+	return c.body.Rule == ruleNodeGone && c.body.Culprit.Sure == event.Proved && c.back == 0
+}
+
+// over ends a case when it turns out to be none, or with its sockets. That something is received through the hop, or that the
+// first of them goes on, is not enough: a node that comes back without its table serves new connections, picks up a few of
+// the old ones in mid-stream, and the rest is lost all the same.
 func (silence) over(j *Judge, c *incident, g *gate) string {
 	sockets := 0
 	for _, k := range c.keys {
 		h, _ := j.model.Hop(k)
 		sockets += h.Sockets
 		switch {
-		case h.Revived > c.opened:
-			return "recovered: something was received through " + k.Via() + " again at " + clock(h.Revived)
 		case c.dated != 0 && h.Received > c.dated.Add(dateSlack) && h.Received <= c.opened:
 			return "retracted: something had been received through " + k.Via() + " at " + clock(h.Received)
 		case h.Received <= c.opened:
@@ -43,27 +47,45 @@ func (silence) over(j *Judge, c *incident, g *gate) string {
 		}
 	}
 	if sockets == 0 {
-		return "ended: no connection crosses it any more"
+		o := j.outcome(c)
+		// Who resets is back, and its agent, or the cluster, tells later whether it began anew.
+		if c.body.Rule == ruleNodeGone && o.reset >= breadth && !j.model.Former(c.keys[0]) && !g.passed(o.last, lateReturn) {
+			return ""
+		}
+		return "ended: no connection crosses it any more; " + o.text()
 	}
 	if c.body.Rule != ruleNodeGone || j.model.Former(c.keys[0]) {
-		return ""
+		return j.settledBy(c, false, false, g)
 	}
-	return j.livesOn(c)
+	if why := j.livesOn(c, g); why != "" {
+		return why
+	}
+	return j.settledBy(c, c.back != 0, j.awaited(c), g)
 }
 
-// livesOn says why the case that a node is gone has come to its end by the node's own life, empty where nothing shows that.
-func (j *Judge) livesOn(c *incident) string {
+// awaited says whether the agent of a case's node, by whose silence its end is proved, has not been heard again.
+func (j *Judge) awaited(c *incident) bool {
+	a, ok := j.model.AgentOf(c.body.Culprit.Name)
+	return ok && c.witness != nil && c.witness.life == lifeEnded && a.Heard <= c.first.Add(skew)
+}
+
+// livesOn says why the case that a node is gone is refuted by the node's own life, empty where nothing does. It notes whether
+// the node is known to be back, with all that it had translated.
+func (j *Judge) livesOn(c *incident, g *gate) string {
 	if q, ok := j.model.AskedOf(c.body.Culprit.Name); ok && q.Lives() && q.Sent > c.first {
 		return "retracted: it answered a question at " + clock(q.At) + ", so the node lives"
 	}
 	a, ok := j.model.AgentOf(c.body.Culprit.Name)
 	dead := c.witness != nil && c.witness.life == lifeEnded // by its agent, whose word counts
 	rebooted := dead && c.witness.agent.Boot != a.Boot
-	switch {
+	switch c.back = 0; {
 	case !ok || rebooted || a.Heard <= c.first.Add(skew):
 		return ""
 	case dead && a.Heard > c.witness.agent.Heard.Add(silentAfter):
-		return "recovered: its agent was heard again at " + clock(a.Heard) + ", with the same boot id"
+		if !g.passed(a.Heard, silentAfter) {
+			c.back = a.Heard
+		}
+		return ""
 	}
 	return "retracted: its agent was heard at " + clock(a.Heard) + ", so the node lives"
 }
@@ -93,13 +115,13 @@ func (silence) tell(j *Judge, c *incident, g *gate) {
 	default:
 		j.unexplained(c, s, &im)
 	}
-	c.count(&im, b.Rule == ruleNodeGone && b.Culprit.Sure == event.Proved)
+	c.count(&im, c.gone())
 	b.Coverage = j.model.Coverage(g.at, j.silent(g))
 }
 
 func (silence) count(j *Judge, c *incident) {
 	im := j.impact(c)
-	c.count(&im, c.body.Rule == ruleNodeGone && c.body.Culprit.Sure == event.Proved)
+	c.count(&im, c.gone())
 }
 
 // impact adds up what hangs on all hops of a case.

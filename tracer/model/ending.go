@@ -129,6 +129,17 @@ func (m *Model) EachEnded(h *Hop, since Instant, f func(Ended) bool) {
 	}
 }
 
+// WentOn counts the stalled sockets through a hop that went on since then: what they had sent was acknowledged.
+func (m *Model) WentOn(h *Hop, since Instant) (n int, last Instant) {
+	for _, at := range slices.Backward(m.hops.At(h.id).wentOn) {
+		if Instant(at) < since {
+			break
+		}
+		n, last = n+1, max(last, Instant(at))
+	}
+	return n, last
+}
+
 // maxEndings bounds what a hop remembers of ended sockets; the oldest go first.
 const maxEndings = 1 << 16
 

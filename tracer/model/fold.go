@@ -104,10 +104,6 @@ func (m *Model) hear(id uint32, p *event.Progress, t int64) {
 	if !p.ReceivedAge.OK || at <= r.received {
 		return
 	}
-	if r.status != healthy {
-		h := m.behind(m.cells.At(r.cell))
-		h.revived = max(h.revived, at)
-	}
 	r.received = at
 	m.heardThrough(m.cells.At(r.cell).peer, at)
 	m.rescue(id, at)
@@ -196,7 +192,11 @@ func (m *Model) trouble(id uint32, t int64) {
 	was := r.status
 	if is != healthy {
 		p := m.owe(r)
-		if was == healthy || anew(r, p) {
+		again := anew(r, p)
+		if again {
+			m.acknowledged(id, t)
+		}
+		if was == healthy || again {
 			p.first, p.since = t, m.firstSign(r, t)
 		}
 		p.sign = t
@@ -206,6 +206,9 @@ func (m *Model) trouble(id uint32, t int64) {
 			m.pairUp(id) // the other end may have fallen silent meanwhile
 		}
 		return
+	}
+	if is < was {
+		m.acknowledged(id, t)
 	}
 	m.setStatus(id, is)
 	m.pairUp(id)
@@ -219,6 +222,26 @@ func (m *Model) trouble(id uint32, t int64) {
 	if is == healthy {
 		p := m.owe(r)
 		p.since, p.first, p.sign = 0, 0, 0
+		if m.peers.At(m.cells.At(r.cell).peer).past {
+			m.succeed(id)
+		}
+	}
+}
+
+// acknowledged notes that what a socket in trouble had sent was acknowledged, or its probe answered: the kernel counts its
+// attempts from nothing again. That something arrived is less: the other side sends again too what it hears nothing of.
+func (m *Model) acknowledged(id uint32, t int64) {
+	r := m.socks.At(id)
+	at := t
+	if r.received > m.pend(r).sign-grain && r.received <= t {
+		at = r.received
+	}
+	h := m.behind(m.cells.At(r.cell))
+	h.revived = max(h.revived, at)
+	if r.status == stalled && r.flags&fCounted != 0 {
+		if h.wentOn = append(h.wentOn, at); len(h.wentOn) > maxEndings {
+			h.wentOn = append([]int64(nil), h.wentOn[len(h.wentOn)-maxEndings/2:]...)
+		}
 	}
 }
 

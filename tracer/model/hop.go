@@ -122,8 +122,9 @@ type hop struct {
 	key      HopKey
 	lanes    []uint32
 	received int64
-	revived  int64 // newest receive of a socket that had been in trouble until then
-	large    int64 // when a stalled socket with LargeBytes in flight was last seen to have got on
+	revived  int64   // newest moment at which what a socket in trouble had sent was acknowledged
+	wentOn   []int64 // when stalled sockets went on, newest last, capped as lost is
+	large    int64   // when a stalled socket with LargeBytes in flight was last seen to have got on
 	tally
 	lost     []ending  // sockets that ended in trouble or by a reset, newest last, capped
 	attempts []attempt // unanswered connection attempts, newest last, capped

@@ -49,7 +49,7 @@ type Hop struct {
 	Stranded   int           // whose connections the node has forgotten
 	Unaware    int           // stranded ones that look healthy
 	Received   Instant       // newest receive of any socket through it
-	Revived    Instant       // newest receive of a socket that had been in trouble until then
+	Revived    Instant       // newest moment at which what a socket in trouble had sent was acknowledged
 	Large      Instant       // when a stalled socket with LargeBytes in flight was last seen to have got on
 	Usual      time.Duration // how long its silences were lately while it lived; 0 unknown
 	Fact       string        // id of the newest fact about its sockets
@@ -115,15 +115,20 @@ func (m *Model) hop(id uint32) Hop {
 	return out
 }
 
+// NodeHop is the key of the hop that a node is to others, the newest machine of that name.
+func (m *Model) NodeHop(node string) HopKey {
+	key := HopKey{Kind: KindNode, Name: node}
+	if n := m.inv.nodes[node]; n != nil {
+		key.Inc = n.inc
+	}
+	return key
+}
+
 // HopsOf returns the hops that are a node: as others cross it, and as it translates for its own pods.
 func (m *Model) HopsOf(node string) []Hop {
 	m.settle()
 	var out []Hop
-	for _, kind := range []ViaKind{KindNode, KindLocal} {
-		key := HopKey{Kind: kind, Name: node}
-		if n := m.inv.nodes[node]; n != nil && kind == KindNode {
-			key.Inc = n.inc
-		}
+	for _, key := range []HopKey{m.NodeHop(node), {Kind: KindLocal, Name: node}} {
 		if id, ok := m.hopByKey[key]; ok {
 			out = append(out, m.hop(id))
 		}

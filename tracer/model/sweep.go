@@ -31,6 +31,9 @@ func (m *Model) sweep(t int64) {
 	}
 	for k, id := range m.hopByKey {
 		h := m.hops.At(id)
+		for len(h.wentOn) > 0 && h.wentOn[0]+lostKept < t {
+			h.wentOn = h.wentOn[1:]
+		}
 		if len(h.lanes) == 0 && (len(h.lost) == 0 || h.lost[len(h.lost)-1].at+lostKept < t) {
 			delete(m.hopByKey, k)
 			m.hops.Drop(id)
