@@ -15,6 +15,7 @@ type outcome struct {
 	took   time.Duration             // from the fault to the first incident that named what was to be named; 0: none
 	final  time.Duration             // to the last of the expected rules
 	finals map[verdict]time.Duration // to each
+	from   []outcome                 // what the row's vantages came to, in their order
 }
 
 // line is what the judge reads of a line.
@@ -74,7 +75,7 @@ func judge(r row, stream io.Reader) (outcome, error) {
 // weigh goes through what was said.
 func (r row) weigh(fault line, incidents []line) outcome {
 	o := outcome{finals: map[verdict]time.Duration{}}
-	open := map[string]line{}
+	open, last := map[string]line{}, map[string]line{}
 	for _, l := range incidents {
 		after := l.Time.Sub(fault.Time)
 		if o.wrong == "" && (fault.Time.IsZero() || after < 0 || !r.allows(l, fault.Target)) {
@@ -86,15 +87,31 @@ func (r row) weigh(fault line, incidents []line) outcome {
 		if v, ok := r.verdictOf(l, fault.Target, true); ok && o.finals[v] == 0 {
 			o.finals[v] = after
 		}
+		last[l.Incident.ID] = l
 		if open[l.Incident.ID] = l; l.Type == "incident.closed" {
 			delete(open, l.Incident.ID)
 		}
 	}
+	found := 0
 	for _, v := range r.want {
 		o.final = max(o.final, o.finals[v])
-		if o.wrong == "" && !r.stands(v, open, fault.Target) {
-			o.wrong = "missed " + v.rule
+		said := open
+		if v.ends {
+			said = last
 		}
+		stands := r.stands(v, said, fault.Target)
+		if stands {
+			found++
+		}
+		if o.wrong == "" && !v.may && !stands {
+			o.wrong = "missed " + v.String()
+		}
+	}
+	if r.any && found == 0 && o.wrong == "" {
+		o.wrong = "missed " + r.verdict()
+	}
+	if r.most > 0 && len(last) > r.most && o.wrong == "" {
+		o.wrong = fmt.Sprintf("%d incidents for one cause", len(last))
 	}
 	return o
 }
@@ -114,12 +131,17 @@ func (r row) allows(l line, target string) bool {
 
 // verdictOf finds the verdict whose culprit an incident names, with exact only by the same rule.
 func (r row) verdictOf(l line, target string, exact bool) (verdict, bool) {
+	c := l.Incident.Culprit
 	for _, v := range r.want {
-		c := l.Incident.Culprit
-		if c.Kind != v.kind || exact && (l.Incident.Rule != v.rule || r.sure != "" && c.Sure != r.sure) {
-			continue
-		}
-		if v.kind == "unknown" || v.other && c.Name != target && l.Incident.Rule == v.rule || !v.other && c.Name == target {
+		switch {
+		case v.sure != "" && c.Sure != v.sure:
+		case exact && (v.rule != "" && l.Incident.Rule != v.rule || r.sure != "" && c.Sure != r.sure):
+		case v.kind == nobody:
+			if c.Kind != "node" && c.Kind != "local_node" {
+				return v, true
+			}
+		case c.Kind != v.kind:
+		case v.kind == "unknown" || v.other && c.Name != target && l.Incident.Rule == v.rule || !v.other && c.Name == target:
 			return v, true
 		}
 	}

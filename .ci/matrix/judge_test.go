@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,19 @@ func TestJudge(t *testing.T) {
 		{name: "not sure enough", row: "node-gone --agents 2", lines: []string{fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a")}, wrong: "missed", took: time.Second},
 		{name: "good day", row: "drain", lines: []string{fault(1, "a")}},
 		{name: "anything on a good day", row: "drain", lines: []string{fault(1, "a"), incident("opened", 2, "1", "unexplained", "unknown", "")}, wrong: "unexplained"},
+		{name: "no node named", row: "one-way" + wild, lines: []string{fault(1, "a"), incident("opened", 2, "1", "unexplained", "client", "c")}, took: time.Second},
+		{name: "nothing where something is", row: "one-way" + wild, lines: []string{fault(1, "a")}, wrong: "missed anything"},
+		{name: "nothing where that is right", row: "window-invalid" + wild, lines: []string{fault(1, "a")}},
+		{name: "a node where none is", row: "window-invalid" + wild, lines: []string{fault(1, "a"), incident("opened", 2, "1", "nat-lost", "node", "a")}, wrong: "nat-lost"},
+		{name: "over by the end", row: "address-reused" + wild, lines: []string{
+			fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a"), incident("closed", 8, "1", "node-gone", "node", "a"),
+		}, took: time.Second},
+		{name: "its heir", row: "address-reused" + wild, lines: []string{
+			fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a"), incident("opened", 8, "2", "node-gone", "node", "b"),
+		}, wrong: `"b"`, took: time.Second},
+		{name: "twice", row: "backend-node" + wild, lines: []string{
+			fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a"), incident("opened", 3, "2", "unexplained", "unknown", ""),
+		}, wrong: "2 incidents", took: time.Second},
 		{name: "nothing at all", row: "healthy", wrong: "wrote nothing"},
 	} {
 		got, err := judge(rowOf(t, c.row), strings.NewReader(strings.Join(c.lines, "\n")))
@@ -83,6 +98,77 @@ func TestJudge(t *testing.T) {
 	}
 	if _, err := judge(rowOf(t, "healthy"), strings.NewReader("{")); err == nil {
 		t.Error("half a line is taken for a whole one")
+	}
+}
+
+// wild are the arguments of the rows in rows_wild.go.
+const wild = " --whole --fault-after 4s --duration 19s"
+
+// TestVantage: a vantage sees its agent's facts and the API's, or none of the API's, and no finding of anybody else.
+func TestVantage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	stream := strings.Join([]string{
+		`{"type":"pod.changed","source":"kube","pod":{"name":"chat-1","node":"p"}}`,
+		`{"type":"pod.changed","source":"kube","pod":{"name":"caller-1","node":"c"}}`,
+		`{"type":"stream.heartbeat","source":"agent/p"}`, `{"type":"stream.heartbeat","source":"agent/c"}`, `{"type":"stream.heartbeat","source":"agent/v"}`,
+		fault(1, "v"), incident("opened", 2, "1", "node-gone", "node", "v"),
+	}, "\n")
+	if err := os.WriteFile(path, []byte(stream), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		v    vantage
+		want string
+	}{
+		{vantage{one: "pods"}, "kube kube agent/p"},
+		{vantage{one: "caller"}, "kube kube agent/c"},
+		{vantage{noInventory: true}, "agent/p agent/c agent/v"},
+		{vantage{one: "caller", noInventory: true}, "agent/c"},
+	} {
+		facts, told, err := c.v.part(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sources []string
+		for l := range strings.Lines(string(facts)) {
+			_, after, _ := strings.Cut(l, `"source":"`)
+			source, _, _ := strings.Cut(after, `"`)
+			sources = append(sources, source)
+		}
+		if got := strings.Join(sources, " "); got != c.want || string(told) != fault(1, "v")+"\n" {
+			t.Errorf("%+v sees %q and %q", c.v, got, told)
+		}
+	}
+	if _, _, err := (vantage{one: "nobody"}).part(path); err == nil {
+		t.Error("an agent that nobody has is one agent")
+	}
+}
+
+// One of several verdicts is enough where that is said, none is not, and each only as sure as it may be.
+func TestVantageVerdicts(t *testing.T) {
+	look := func(scenario string, lines ...string) string {
+		got, err := judge(rowOf(t, scenario+wild).from(oneAgent(strings.Fields(scenario)[0])), strings.NewReader(strings.Join(lines, "\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.wrong
+	}
+	const uplink = "uplink-returns --connections 30"
+	hedge := strings.Replace(incident("opened", 2, "1", "node-gone", "node", "a"), "proved", "inferred", 1)
+	for i, c := range []struct {
+		said  string
+		wrong bool
+	}{
+		{look(uplink, fault(1, "a")), true},
+		{look(uplink, fault(1, "a"), incident("opened", 2, "1", "local-node", "local_node", "a")), false},
+		{look(uplink, fault(1, "a"), incident("opened", 2, "1", "unexplained", "unknown", "")), false},
+		{look("floating-address", fault(1, "a"), hedge), false},
+		{look("floating-address", fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a")), true},
+		{look("egress-node", fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a")), true},
+	} {
+		if (c.said != "") != c.wrong {
+			t.Errorf("%d: %q where wrong is %t", i, c.said, c.wrong)
+		}
 	}
 }
 

@@ -59,6 +59,7 @@ type result struct {
 	mu       sync.Mutex
 	outcomes []outcome
 	alone    []outcome // of these, what a row that was too slow came to by itself
+	from     []*result // of its vantages
 }
 
 func run(ctx context.Context, o options) error {
@@ -84,10 +85,14 @@ func run(ctx context.Context, o options) error {
 			continue
 		}
 		if o.short {
-			r.runs = (r.runs + 2) / 3
+			r.runs = max((r.runs+2)/3, r.always)
 		}
 		res := &result{row: r}
 		results = append(results, res)
+		for _, v := range r.vantages {
+			res.from = append(res.from, &result{row: r.from(v)})
+		}
+		results = append(results, res.from...)
 		for range r.runs {
 			seed++
 			seed := seed
@@ -157,6 +162,9 @@ func (r *result) add(o outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outcomes = append(r.outcomes, o)
+	for i, o := range o.from {
+		r.from[i].add(o)
+	}
 }
 
 // patience is how much longer than its duration a run may take, on a machine with more runs than processors.
@@ -196,11 +204,20 @@ func one(ctx context.Context, o options, r row, seed int64) outcome {
 	case out.wrong == "" && strings.Contains(said.String(), "level=ERROR"):
 		out.wrong = strings.TrimSpace(said.String()) // the lab could not do what the scenario says
 	}
-	if out.wrong == "" {
-		_ = os.Remove(path)
-		return out
+	right := out.wrong == ""
+	if !right {
+		fmt.Fprintf(os.Stderr, "midhop %s: %s\n  stream kept in %s\n", strings.Join(args, " "), out.wrong, path)
 	}
-	fmt.Fprintf(os.Stderr, "midhop %s: %s\n  stream kept in %s\n", strings.Join(args, " "), out.wrong, path)
+	for _, v := range r.vantages {
+		seen := r.replayed(ctx, o, path, v)
+		if out.from = append(out.from, seen); seen.wrong != "" {
+			right = false
+			fmt.Fprintf(os.Stderr, "midhop %s, %s: %s\n", strings.Join(args, " "), v.name, seen.wrong)
+		}
+	}
+	if right {
+		_ = os.Remove(path)
+	}
 	return out
 }
 
@@ -241,7 +258,9 @@ func (r row) verdict() string {
 	}
 	var parts []string
 	for _, v := range r.want {
-		parts = append(parts, strings.TrimSpace(v.rule+", "+r.sure+" "+v.kind))
+		kind := strings.TrimSpace(r.sure + " " + v.kind)
+		v.kind = kind
+		parts = append(parts, v.String())
 	}
 	return strings.Join(parts, "; ")
 }

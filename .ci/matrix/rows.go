@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -14,12 +15,33 @@ type row struct {
 	sure     string        // how sure the culprit has to be, where that is part of the verdict
 	within   time.Duration // from the fault to the name, for 95 of 100 runs; 0: no bound
 	fixed    bool          // the victim is the first node, as the other arguments want it
+	any      bool          // one of the verdicts that need not be found has to be
+	most     int           // incidents that the one cause may open; 0: no bound
+	always   int           // runs of these that -short has too
+	vantages []vantage     // from where each run is looked at beside
 }
 
 // verdict is a rule and the kind of its culprit. The culprit's name is the fault's target where nothing else is said.
 type verdict struct {
-	rule, kind string
-	other      bool // it is another node than the fault's target
+	rule, kind string // no rule: any
+	other      bool   // it is another node than the fault's target
+	may        bool   // need not be found
+	sure       string // allowed only where it is said to be so sure; empty: however sure
+	ends       bool   // may be closed by the end
+}
+
+// nobody is the kind of a verdict that names no node, whatever else it names.
+const nobody = "nobody"
+
+func (v verdict) String() string {
+	rule := v.rule
+	if rule == "" {
+		rule = "anything"
+	}
+	if v.may {
+		rule = "perhaps " + rule
+	}
+	return rule + ", " + strings.TrimSpace(v.sure+" "+v.kind)
 }
 
 func (r row) name() string {
@@ -90,5 +112,5 @@ func rows() []row {
 			all = append(all, r)
 		}
 	}
-	return all
+	return append(all, wildRows()...)
 }

@@ -22,6 +22,9 @@ type labOptions struct {
 	whole   bool
 	ask     bool
 	verbose bool
+
+	agents      []string
+	noInventory bool
 }
 
 func newLab() *cobra.Command {
@@ -50,6 +53,13 @@ Nothing of it is left afterwards, and nothing outside its namespaces is touched.
 			if len(args) == 1 {
 				opts.lab.Scenario = args[0]
 			}
+			for _, a := range opts.agents {
+				if k, err := strconv.Atoi(a); err == nil {
+					opts.lab.Agents = append(opts.lab.Agents, k)
+				} else {
+					opts.lab.AgentsOf = append(opts.lab.AgentsOf, a)
+				}
+			}
 			return runLab(cmd.Context(), opts)
 		},
 	}
@@ -64,7 +74,8 @@ Nothing of it is left afterwards, and nothing outside its namespaces is touched.
 	f.Float64Var(&o.Loss, "loss", o.Loss, "`percent` of packets lost, where the scenario loses packets")
 	f.IntVar(&o.Victim, "victim", o.Victim, "which node the fault hits, counted from 1")
 	f.Int64Var(&o.Seed, "seed", 0, "vary names, addresses, ports and the number of nodes")
-	f.IntSliceVar(&o.Agents, "agents", nil, "nodes that run an agent, counted from 1 (default: all)")
+	f.StringSliceVar(&opts.agents, "agents", nil, "nodes that run an agent, counted from 1, or victim, pods, caller (default: all)")
+	f.BoolVar(&opts.noInventory, "no-inventory", false, "let the API say nothing: names come from the agents alone")
 	f.BoolVar(&o.NoFault, "no-fault", false, "do everything but the fault")
 	f.BoolVar(&o.Reconnect, "reconnect", false, "let clients whose connection ends connect again, by another node")
 	f.StringVar(&o.Mode, "mode", o.Mode, "how kube-proxy writes its rules: nftables or iptables")

@@ -47,7 +47,9 @@ func watchLab(ctx context.Context, cluster *lab.Cluster, watched chan<- struct{}
 	if asker != nil {
 		engine.AddSource("ask", asker)
 	}
-	engine.AddSource("api", cluster.API())
+	if !o.noInventory {
+		engine.AddSource("api", cluster.API())
+	}
 	engine.AddSource("agents", agentPipes{cluster: cluster, log: log})
 	v := newVerdict(cluster.Expected())
 	engine.AddSink("verdict", v, tracer.Policy{})

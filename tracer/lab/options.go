@@ -24,6 +24,7 @@ type Options struct {
 	Victim      int           // the node that the fault hits, counted from 1
 	Seed        int64         // varies names, addresses, ports and the number of nodes; 0: node-a, node-b, node-c
 	Agents      []int         // the nodes that run an agent, counted from 1; nil: all
+	AgentsOf    []string      // beside Agents, the nodes that run one by what they are: "victim", "pods" (the service's) or "caller"
 	NoFault     bool          // everything but the fault
 	Reconnect   bool          // clients whose connection ends make another, by a node that takes new ones
 	Mode        string        // how kube-proxy writes its rules: nftables or iptables
@@ -142,7 +143,8 @@ func (o Options) check() (Options, Scenario, error) {
 		return o, s, usage("--overlay %q: vxlan, or leave it out", o.Overlay)
 	}
 	o.Pods = max(o.Pods, s.pods)
-	nodes := len(newPlan(o, s).Nodes)
+	p := newPlan(o, s)
+	nodes := len(p.Nodes)
 	if o.Victim < 1 || o.Victim > nodes {
 		return o, s, usage("--victim %d: this lab has nodes 1 to %d", o.Victim, nodes)
 	}
@@ -150,6 +152,13 @@ func (o Options) check() (Options, Scenario, error) {
 		if k < 1 || k > nodes {
 			return o, s, usage("--agents %d: this lab has nodes 1 to %d", k, nodes)
 		}
+	}
+	for _, of := range o.AgentsOf {
+		k, ok := map[string]int{"victim": p.Victim, "pods": p.Home, "caller": p.Caller.Node}[of]
+		if !ok {
+			return o, s, usage("--agents %q: numbers of nodes, or victim, pods or caller", of)
+		}
+		o.Agents = append(slices.Clone(o.Agents), k+1)
 	}
 	if o.FaultAfter == 0 {
 		o.FaultAfter = o.Duration / 3

@@ -204,6 +204,7 @@ func TestOptions(t *testing.T) {
 		"pods":        func(o *Options) { o.Pods = 0 },
 		"victim":      func(o *Options) { o.Victim = 4 },
 		"agents":      func(o *Options) { o.Agents = []int{0} },
+		"agents of":   func(o *Options) { o.AgentsOf = []string{"nobody"} },
 		"mode":        func(o *Options) { o.Mode = "ipvs" },
 		"family":      func(o *Options) { o.Family = 5 },
 		"overlay":     func(o *Options) { o.Overlay = "geneve" },
