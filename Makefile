@@ -130,7 +130,7 @@ test-e2e: deps build kubecluster ## level 8: the lab under a real control plane 
 MATRIX ?=
 
 .PHONY: lab-matrix
-lab-matrix: deps build ## every lab scenario in every form, with verdicts and times: about 15 minutes; MATRIX=-short: about 5 (root)
+lab-matrix: deps build ## every lab scenario in every form, with verdicts and times: about 35 minutes; MATRIX=-short: about 9 (root)
 	$(GO) test -C .ci/matrix .
 	$(GO) build -C .ci/matrix -o $(CURDIR)/bin/matrix .
 	bin/matrix $(MATRIX)
@@ -290,7 +290,7 @@ DEATHS ?= 20
 bench-fleet-name: deps ## how soon a hub names a node that died, over DEATHS (20) labs with other seeds (root)
 	MIDHOP_FLEET_DEATHS=$(DEATHS) $(GO) test ./cmd/midhop -count=1 -timeout 30m -run '^TestFleetTimeToName$$' -v
 
-SCENARIOS ?= node-rebooted,front-gone,two-nodes,client-gone,reader-hung,pod-gone,service-down,mobile-clients,drain,rolling,healthy
+SCENARIOS ?= node-rebooted,front-gone,two-nodes,client-gone,reader-hung,pod-gone,service-down,mobile-clients,drain,rolling,healthy,address-reused,returns-elsewhere,backend-node,egress-node,one-way,uplink-returns
 
 SEED ?=
 .PHONY: test-fleet

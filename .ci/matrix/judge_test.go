@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func incident(what string, s float64, id, rule, kind, name string) string {
 
 func rowOf(t *testing.T, name string) row {
 	t.Helper()
-	for _, r := range rows() {
+	for _, r := range slices.Concat(rows(), wildRows()) {
 		if r.name() == name {
 			return r
 		}

@@ -73,6 +73,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	todo := rows()
+	if o.only.String() != "" {
+		todo = append(todo, slices.DeleteFunc(wildRows(), func(r row) bool { return !slices.Contains(awaited, r.scenario) })...)
+	}
 	if o.soak > 0 {
 		todo = soak(o.soak)
 	}
@@ -85,7 +88,9 @@ func run(ctx context.Context, o options) error {
 			continue
 		}
 		if o.short {
-			r.runs = max((r.runs+2)/3, r.always)
+			if r.runs = (r.runs + 2) / 3; r.short > 0 {
+				r.runs = r.short
+			}
 		}
 		res := &result{row: r}
 		results = append(results, res)

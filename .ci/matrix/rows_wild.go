@@ -23,7 +23,7 @@ func wildRows() []row {
 	} {
 		// Whoever is named wrongly late is named wrongly: each runs to its end.
 		r.args = append(r.args, "--whole", "--fault-after", "4s", "--duration", "19s")
-		r.runs, r.always = often, some
+		r.runs, r.short = often, some
 		r.vantages = []vantage{oneAgent(r.scenario), {name: "no inventory", noInventory: true}}
 		all = append(all, r)
 	}
