@@ -67,6 +67,7 @@ func (j *Judge) At(at time.Time) []event.Event {
 	j.lossy(g)
 	j.locals(e, g)
 	j.suspect(g)
+	j.patterns(g)
 	j.tellCensus(g)
 	j.due = g.due
 	out := j.out

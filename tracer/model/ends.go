@@ -131,7 +131,7 @@ func (m *Model) farEnd(id uint32, t *Troubled) {
 	switch {
 	case r.entry != 0:
 		t.Client = m.hosts.Addr(m.ledger.entries.At(r.entry).origSrc).IP()
-	case dialled != 0:
+	case dialled != 0 && m.ledger.entries.At(dialled).onward():
 		t.Backend = m.hosts.Addr(m.ledger.entries.At(dialled).replySrc).IP()
 	}
 }

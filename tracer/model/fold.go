@@ -172,6 +172,7 @@ func (m *Model) progress(id uint32, ev *event.Event, p *event.Progress, t int64)
 		}
 	}
 	m.trouble(id, t)
+	m.dialling(id)
 	m.unpend(m.socks.At(id))
 }
 

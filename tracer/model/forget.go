@@ -6,6 +6,7 @@ func (m *Model) remove(id uint32) {
 	delete(m.shut, id)
 	delete(m.bad, id)
 	delete(m.ways, id)
+	delete(m.dials, id)
 	m.uncount(id)
 	if r.cookie != 0 {
 		m.byCookie.Delete(cookieKey{m.own(r).src, r.cookie}, id)

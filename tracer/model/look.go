@@ -149,6 +149,8 @@ type Troubled struct {
 	Since       Instant    // when it began
 	Sign        Instant    // newest moment at which something was known to be unanswered
 	Unacked     uint32     // bytes in flight
+	Peer        netip.Addr // what it speaks to
+	Dialled     bool       // it dialled that
 	Client      netip.Addr // far end of an accepted socket's connection, where a ledger knows it
 	Backend     netip.Addr // the pod that a dialled socket's connection leads to, where a ledger knows it
 	Paired      bool       // the far end's socket is seen too, and lives
@@ -165,10 +167,12 @@ func (m *Model) EachTroubled(h *Hop, f func(*Troubled) bool) {
 	var t Troubled
 	for _, l := range m.hops.At(h.id).lanes {
 		for _, p := range m.lanes.At(l).peers {
+			key := &m.peers.At(p).key
 			for _, id := range m.peers.At(p).troubled {
 				r := m.socks.At(id)
 				own, pend := m.own(r), m.pend(r)
 				t = Troubled{
+					Peer: key.ip.IP(), Dialled: key.dialled,
 					Source: m.watchers[own.src].source, Stalled: r.status == stalled,
 					Retransmits: int(pend.retrans), Probes: int(pend.probes),
 					Received: Instant(r.received), First: Instant(pend.first), Since: Instant(pend.since), Sign: Instant(pend.sign),

@@ -75,7 +75,8 @@ type Model struct {
 	follow  func(*Flow)
 	bad     map[uint32]struct{} // sockets that retransmitted in half window badHalf
 	badHalf uint32
-	shut    map[uint32]int64 // sockets whose peer keeps its window shut -> since when
+	dials   map[uint32]struct{} // connection attempts without an answer
+	shut    map[uint32]int64    // sockets whose peer keeps its window shut -> since when
 
 	turns   []Turn
 	history history
@@ -115,7 +116,7 @@ func New(opts Options) *Model {
 		lanes: compact.NewSlab[lane](), laneByKey: make(map[laneKey]uint32),
 		hops: compact.NewSlab[hop](), hopByKey: make(map[HopKey]uint32),
 		sick: make(map[uint32]struct{}), spare: make(map[uint32]struct{}),
-		shut: make(map[uint32]int64), bad: make(map[uint32]struct{}),
+		dials: make(map[uint32]struct{}), shut: make(map[uint32]int64), bad: make(map[uint32]struct{}),
 		sent: make(map[tupleKey]halfReset), received: make(map[tupleKey]halfReset), refusals: make(map[uint32]halfReset),
 		ways: make(map[uint32]wayLost), resetWays: make(map[tupleKey]resetWay),
 		asked: make(map[string]Asked), lost: make(map[string]uint64), evicted: make(map[string]uint64),

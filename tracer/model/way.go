@@ -25,11 +25,10 @@ func (m *Model) provedNode(r *row) (node uint32, egress bool) {
 		return 0, false
 	}
 	e := m.ledger.entries.At(way)
-	onward := e.origDst != e.replySrc || e.origDPort != e.replySPort
-	if e.node == m.watchers[m.own(r).src].node && !onward {
+	if e.node == m.watchers[m.own(r).src].node && !e.onward() {
 		return 0, false
 	}
-	return e.node, !onward
+	return e.node, !e.onward()
 }
 
 // provedKey returns the key under which a socket counts by what ledgers say of the node in the middle: the same key where the
@@ -51,6 +50,9 @@ func (m *Model) provedKey(key peerKey, r *row, res *Resolution) peerKey {
 	}
 	return key
 }
+
+// onward says whether an entry leads to something else than what was dialled.
+func (e *entry) onward() bool { return e.origDst != e.replySrc || e.origDPort != e.replySPort }
 
 // yields says whether what a ledger shows of a connection's node holds against what its peer's address says. Of an address
 // that was dialled, which belongs to a node, a pod or a service, an entry at another node proves nothing.
