@@ -158,8 +158,14 @@ HOLD  ?= all
 SHOW  ?= false
 
 .PHONY: worlds
-worlds: ## SEEDS (1000) simulated incidents from SEED (1) on through the Engine, against the truth: FAULT=power for one kind
-	$(GO) test ./tracer/trial -count 1 -timeout 60m -v -run '^TestWorlds$$' -worlds.seeds $(SEEDS) -worlds.seed $(or $(SEED),1) -worlds.fault '$(FAULT)' -worlds.hold $(HOLD) -worlds.show=$(SHOW)
+worlds: ## SEEDS (1000) simulated incidents from SEED (1) on through the Engine, against the truth: FAULT=power for one kind; failures in bin/worlds
+	$(GO) test ./tracer/trial -count 1 -timeout 60m -v -run '^TestWorlds$$' -worlds.seeds $(SEEDS) -worlds.seed $(or $(SEED),1) -worlds.fault '$(FAULT)' -worlds.hold $(HOLD) -worlds.show=$(SHOW) -worlds.out $(CURDIR)/bin/worlds
+
+MUTANTS ?= 1000
+
+.PHONY: worlds-mutants
+worlds-mutants: ## break the judge in ten ways: each must be found in MUTANTS (1000) worlds; about 10 minutes
+	$(GO) test ./tracer/trial -count 1 -timeout 60m -v -run '^TestMutants$$' -worlds.mutants $(MUTANTS)
 
 .PHONY: test-tmux
 test-tmux: deps build ## the built program under tmux, by keys alone, and what its screen costs at rest (root)

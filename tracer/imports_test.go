@@ -60,10 +60,11 @@ var table = map[string]rule{
 	"tracer/report":             {ours: []string{"tracer/event", "tracer/model"}},
 	"tracer/redact":             {ours: []string{"tracer/event"}},
 	"tracer/world":              {ours: []string{"tracer/event"}}, // a cluster on paper: it knows nothing of what it tests
-	"tracer/trial":              {ours: []string{"tracer", "tracer/event", "tracer/world"}},
-	"tracer/export/...":         {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/klauspost/compress"}, golangX...)},
-	"tracer/fleet":              {ours: []string{"tracer/event", "tracer/tick"}, others: append([]string{"github.com/nats-io", "github.com/klauspost/compress"}, golangX...)},
-	"tracer/relief":             {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, golangX...)},
+	"tracer/trial": {ours: []string{"tracer", "tracer/event", "tracer/world"},
+		tests: []string{"tracer/source/nodefile", "tracer/source/stream"}}, // recordings that worlds are held against
+	"tracer/export/...": {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/klauspost/compress"}, golangX...)},
+	"tracer/fleet":      {ours: []string{"tracer/event", "tracer/tick"}, others: append([]string{"github.com/nats-io", "github.com/klauspost/compress"}, golangX...)},
+	"tracer/relief":     {ours: []string{"tracer/event", "tracer/model"}, others: append([]string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, golangX...)},
 	"tracer/lab": {ours: []string{"tracer/event"}, others: append([]string{
 		"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables",
 		"github.com/ti-mo/conntrack", "github.com/ti-mo/netfilter", "github.com/mdlayher/netlink", "github.com/coder/websocket",

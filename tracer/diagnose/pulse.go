@@ -102,7 +102,7 @@ func (j *Judge) askAgent(s *suspect, g *gate) {
 		s.life = lifeAlive
 	case !p.missed, p.away:
 		s.life = lifeWaiting
-	case a.Heard.Add(silentAfter) < s.since:
+	case missedAt(&a) < s.since: // connections went on while it was silent already: it did not end with them
 		s.life = lifeLost
 	case p.others > 0:
 		s.life = lifeEnded

@@ -98,7 +98,8 @@ func (m *Model) applyStarted(ev *event.Event, b *event.Started, id uint32) {
 	w.probes, w.settings = b.Probes, b.Settings
 }
 
-// applyHeartbeat notes when the next one is due, and how punctual this one was.
+// applyHeartbeat notes when the next one is due, and how punctual this one was: when it was sent, and when it came, after
+// facts of others that are younger.
 func (m *Model) applyHeartbeat(b *event.Heartbeat, id uint32, t int64) {
 	w := &m.watchers[id]
 	if !w.beats {
@@ -106,7 +107,7 @@ func (m *Model) applyHeartbeat(b *event.Heartbeat, id uint32, t int64) {
 		m.urgent++ // from now on its silence means something
 	}
 	if w.beat != 0 && t > w.beat {
-		w.late = max(w.late-w.late/64, min(t-w.beat-w.every, maxLate))
+		w.late = max(w.late-w.late/64, min(max(t-w.beat-w.every, m.clock-t), maxLate))
 	}
 	w.beat, w.every = max(w.beat, t), HeartbeatInterval
 	if b.Every.OK && b.Every.V > 0 {

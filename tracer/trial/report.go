@@ -8,6 +8,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/midhop/midhop/tracer/world"
 )
 
 // Report gathers the verdicts of many worlds.
@@ -17,26 +19,29 @@ type Report struct {
 	Facts   int
 	Named   int // cases that name a node, pod or service
 	Wrong   int // of these, healthy ones
+	Hedged  int // worlds in which a healthy node was named "or what stands before it", and it was that
 	Scores  []Score
-	Broken  map[string]int    // worlds by invariant
-	First   map[string]string // the first of each, as seed and text
+	Broken  map[string]int         // worlds by invariant
+	First   map[string]string      // the first of each, as seed and text
+	Plans   map[string]*world.Plan // and its plan
 	Elapsed time.Duration
 }
 
 // Add takes a verdict in.
 func (r *Report) Add(v *Verdict) {
 	if r.Broken == nil {
-		r.Broken, r.First = make(map[string]int), make(map[string]string)
+		r.Broken, r.First, r.Plans = make(map[string]int), make(map[string]string), make(map[string]*world.Plan)
 	}
 	r.Worlds++
 	r.Scores = append(r.Scores, v.Scores...)
+	r.Hedged += one(v.Hedged > 0)
 	if len(v.Scores) == 0 {
 		r.Nulls++
 	}
 	for _, c := range v.Cases {
 		if kind, name := v.object(&c.last().Culprit); kind != "" && kind != "clients" {
 			r.Named++
-			if len(v.touches(kind, name, v.Plan.Until)) == 0 {
+			if len(v.touches(kind, name, v.Plan.Until)) == 0 && !v.before(c.last()) {
 				r.Wrong++
 			}
 		}
@@ -48,6 +53,7 @@ func (r *Report) Add(v *Verdict) {
 			r.Broken[b.Rule]++
 		}
 		if r.First[b.Rule] == "" {
+			r.Plans[b.Rule] = v.Plan
 			r.First[b.Rule] = fmt.Sprintf("SEED=%d at %.2fs: %s", v.Plan.Seed, b.At.Seconds(), b.Text)
 		}
 	}
@@ -103,7 +109,7 @@ func share(n, of int) string {
 // Write prints all figures.
 func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "%d worlds, %d of them without a fault, in %.1f s: %.0f a second\n", r.Worlds, r.Nulls, r.Elapsed.Seconds(), float64(r.Worlds)/r.Elapsed.Seconds())
-	fmt.Fprintf(w, "precision %s: of %d incidents that name a node, pod or service, %d name a healthy one\n", share(r.Named-r.Wrong, r.Named), r.Named, r.Wrong)
+	fmt.Fprintf(w, "precision %s: of %d incidents that name a node, pod or service, %d name a healthy one; in %d worlds a node was named \"or what stands before it\", and it was that\n", share(r.Named-r.Wrong, r.Named), r.Named, r.Wrong, r.Hedged)
 	var all sum
 	for i := range r.Scores {
 		all.add(&r.Scores[i])

@@ -14,7 +14,7 @@ type Score struct {
 	What     string
 	Coverage string        // all, some, one, none: nodes with an agent
 	Rung     string        // of the agents
-	Victims  bool          // an agent could see three sockets hang for three seconds
+	Victims  bool          // an agent could see three sockets hang for three seconds, or end by resets
 	Said     bool          // an incident was open while they hung, or just after
 	Named    bool          // its culprit is the object, or an object that the fault hit with it
 	Hedged   bool          // nobody is named, and the object is among those that it may be
@@ -64,8 +64,8 @@ func (v *Verdict) score() {
 				s.Visible = m.At - f.At
 			}
 		}
-		if v.Truth.Resets[i] >= 3 && until == 0 {
-			until = f.At + 5*time.Second
+		if v.Truth.Resets[i] >= 3 {
+			s.Victims, until = true, max(until, f.At+8*time.Second)
 		}
 		for _, c := range v.Cases {
 			if c.Opened < f.At || c.Opened > until+2*time.Second && until != 0 {

@@ -42,7 +42,7 @@ type table struct {
 	filler   int // entries of others that fill it
 	taken    int // the fault that has taken all ports of the masquerade, 0: none
 	full     int // the fault that fills it
-	odd      int // the fault that makes new entries odd
+	odd      int // the fault that made entries odd
 	drop     uint64
 	early    uint64
 	failed   uint64
@@ -168,7 +168,6 @@ func (t *table) fresh(w *World, p *packet, inside bool) (pass bool, by int) {
 	if p.flags&syn == 0 {
 		e.state = ctEstablished
 	}
-	e.odd = t.odd != 0 && p.flags&syn != 0
 	made := &e
 	t.by[e.orig], t.by[e.reply] = made, made
 	t.all = append(t.all, made)

@@ -31,6 +31,7 @@ var Primitives = map[string]Primitive{
 	"idle":     {"node", false, "its conntrack table forgets what is idle for n seconds from now on", nil, idleExpiry},
 	"full":     {"node", true, "its conntrack table is full", nil, full},
 	"ports":    {"node", true, "no port of its masquerade is free", nil, ports},
+	"invalid":  {"node", false, "its conntrack calls the answers to n percent of what its own pods dialled INVALID, so they arrive untranslated", nil, invalid},
 	"rules":    {"node", true, "its rules of services are gone; connections that stand go on", nil, rules},
 	"agent":    {"node", true, "null: midhop's agent on it dies and, if it heals, starts anew", nil, agentDies},
 	"late":     {"node", true, "null: its agent's batches come n milliseconds late", nil, agentLate},
@@ -213,11 +214,15 @@ func loss(w *World, fault int, f *Fault) func() {
 }
 
 func narrow(w *World, fault int, f *Fault) func() {
-	return w.filterAt(w.nodeOf(f.Who), filter{fault: fault, in: true, out: true, share: 1, larger: f.N})
+	n := w.nodeOf(f.Who)
+	w.hit(fault, n)
+	return w.filterAt(n, filter{fault: fault, in: true, out: true, share: 1, larger: f.N})
 }
 
 func fresh(w *World, fault int, f *Fault) func() {
-	return w.filterAt(w.nodeOf(f.Who), filter{fault: fault, in: true, share: 1, fresh: true})
+	n := w.nodeOf(f.Who)
+	w.hit(fault, n)
+	return w.filterAt(n, filter{fault: fault, in: true, share: 1, fresh: true})
 }
 
 func flush(w *World, fault int, f *Fault) func() {
@@ -250,6 +255,22 @@ func ports(w *World, fault int, f *Fault) func() {
 	t := &w.nodeOf(f.Who).table
 	t.taken = fault
 	return func() { t.taken = 0 }
+}
+
+// invalid makes conntrack lose track of windows: answers pass as they came, the pod that dialled knows no such connection, and
+// resets it.
+func invalid(w *World, fault int, f *Fault) func() {
+	t := &w.nodeOf(f.Who).table
+	t.odd = fault
+	for _, e := range t.all {
+		if !e.dead && e.dnat && !e.snat && w.rng.IntN(100) < f.N {
+			e.odd = true
+			if e.conn != nil {
+				e.conn.blame(fault, w.now)
+			}
+		}
+	}
+	return nil
 }
 
 func rules(w *World, fault int, f *Fault) func() {

@@ -137,6 +137,7 @@ func (w *World) idleFault(s *service) int { return s.by }
 // drain takes a node out as it should be done.
 func drain(w *World, fault int, f *Fault) func() {
 	n := w.nodeOf(f.Who)
+	n.draining = true
 	o := w.nodeObject(n)
 	o.Taints = []string{"node.kubernetes.io/unschedulable:NoSchedule"}
 	w.change(event.NodeChanged, &event.NodeFact{What: "changed", Node: o})

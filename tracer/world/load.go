@@ -118,9 +118,15 @@ func (w *World) ends(l *load) (at *place, local, peer endpoint) {
 	case LoadCluster:
 		peer = endpoint{l.service.ip, l.service.Port}
 	case LoadNodePort:
+		if l.via == nil { // it was drained, and nobody asks there any more
+			return nil, local, peer
+		}
 		peer = endpoint{l.via.ip, l.service.NodePort}
 	case LoadEgress:
 		peer = endpoint{l.outside.base + addr(1+l.dialled%6), 443}
+	}
+	if at.node != nil && at.node.draining || l.to != nil && l.to.node.draining {
+		return nil, local, peer
 	}
 	for at.socks[tuple{local, peer}] != nil {
 		local.port++

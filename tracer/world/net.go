@@ -68,6 +68,7 @@ type node struct {
 	boot       int
 	up         bool // has power
 	frozen     bool
+	draining   bool // nobody dials its pods any more, nor do they
 	uplink     bool
 	rules      bool // its service rules stand
 	down       int  // the fault that took the power, froze it or cut its uplink

@@ -256,10 +256,17 @@ func (g *generator) fault(what string, at time.Duration) {
 		}
 	case "idle":
 		f.N = g.n(3, 8)
+	case "invalid":
+		f.N = g.n(20, 100)
+		for _, o := range p.Pods { // it hurts who dials
+			if o.Name[:4] == "jobs" {
+				f.Who = o.Node
+			}
+		}
 	case "late":
 		f.N = g.n(200, 2500)
 	case "vanish":
-		f.N = g.n(150, 1500)
+		f.N = g.n(700, 3000)
 	case "batch":
 		f.N = g.n(20, 10000)
 	case "replace":
@@ -281,4 +288,44 @@ func (g *generator) fault(what string, at time.Duration) {
 		}
 	}
 	p.Faults = append(p.Faults, f)
+	g.suit(&f)
+}
+
+// suit gives a world connections that a fault can hurt, where chance may have given none.
+func (g *generator) suit(f *Fault) {
+	p := g.p
+	callers := slices.DeleteFunc(slices.Clone(p.Pods), func(o Pod) bool { return o.Name[:4] != "jobs" })
+	l := Load{N: g.n(8, 25), Kind: LoadNodePort, From: pick(g, callers).Name, To: p.Services[0].Name, Via: f.Who, Every: g.span(200*time.Millisecond, time.Second), Size: 100, Speaks: "both"}
+	l.Talkers = l.N
+	switch f.What {
+	case "full", "ports", "fresh", "rules": // newcomers
+		l.Life = g.span(2*time.Second, 6*time.Second)
+	case "invalid":
+		for _, o := range callers {
+			if o.Node == f.Who {
+				l.From = o.Name
+			}
+		}
+		l.Kind, l.Via = LoadCluster, ""
+	case "narrow":
+		l.Size = g.n(1500, 5000)
+	case "idle":
+		l.Talkers, l.Keepalive, l.Interval, l.Probes = 0, g.span(time.Duration(f.N+1)*time.Second, time.Duration(f.N+4)*time.Second), 5*time.Second, 5
+	case "pod", "replace": // callers of that pod
+		for _, s := range p.Services {
+			if slices.Contains(s.Backends, f.Who) {
+				l.Kind, l.To, l.Via = LoadCluster, s.Name, ""
+			}
+		}
+	case "hung": // what is told fills its buffer
+		l.Size, l.Every, l.Via = g.n(3000, 8000), g.span(100*time.Millisecond, 200*time.Millisecond), ""
+		if p.pod(f.Who) != nil {
+			l.Kind, l.To, l.Speaks = LoadHeadless, f.Who, "client"
+		} else {
+			l.Kind, l.From, l.Speaks = LoadVIP, f.Who, "server"
+		}
+	default:
+		return
+	}
+	p.Loads = append(p.Loads, l)
 }

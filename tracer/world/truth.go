@@ -162,7 +162,7 @@ func (w *World) sampleEnd(m *measurer, moment *Moment, n *node, e *end) {
 	}
 	t := &m.tally[h.fault]
 	t.Hanging++
-	if h.signs == 0 && (e.retrans >= 2 || e.probes >= 2) {
+	if h.signs == 0 && (e.retrans >= 2 || e.probes >= 2 || shut) {
 		h.signs = time.Duration(w.now)
 	}
 	if h.signs != 0 {

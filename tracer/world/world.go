@@ -57,8 +57,9 @@ type fact struct {
 
 // Outcome is what came of a world.
 type Outcome struct {
-	Facts []event.Event // in the order in which they reach the Engine; each call of [Run] gives fresh ones
-	Truth Truth
+	Facts    []event.Event   // in the order in which they reach the Engine; each call of [Run] gives fresh ones
+	Arrivals []time.Duration // when each does
+	Truth    Truth
 }
 
 // Run lets a plan happen.
@@ -70,9 +71,9 @@ func Run(p *Plan) (*Outcome, error) {
 	w.live()
 	w.truth.Resets = w.resets
 	slices.SortStableFunc(w.facts, func(a, b fact) int { return cmp.Compare(a.arrival, b.arrival) })
-	out := &Outcome{Facts: make([]event.Event, len(w.facts)), Truth: w.truth}
+	out := &Outcome{Facts: make([]event.Event, len(w.facts)), Arrivals: make([]time.Duration, len(w.facts)), Truth: w.truth}
 	for i := range w.facts {
-		out.Facts[i] = w.facts[i].ev
+		out.Facts[i], out.Arrivals[i] = w.facts[i].ev, time.Duration(w.facts[i].arrival)
 	}
 	return out, nil
 }
