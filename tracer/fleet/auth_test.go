@@ -265,11 +265,13 @@ func TestBombs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n := uint64(0)
 	for name, data := range map[string][]byte{
 		"a bomb": pack(make([]byte, 64<<20)), "not compressed": []byte("{}\n"), "empty": nil, "cut off": pack([]byte("{}\n"))[:5],
 	} {
 		before := in.Stats()
-		out := in.take(&message{seq: 1, subject: subjectFacts + "n", stored: time.Now(), header: nats.Header{headerOrigin: {"o"}}, data: data})
+		n++
+		out := in.take(&message{seq: n, subject: subjectFacts + "n", stored: time.Now(), header: nats.Header{headerOrigin: {"o"}, headerFirst: {itoa(n)}, headerCount: {"1"}}, data: data})
 		after := in.Stats()
 		if name != "empty" && after.Bad != before.Bad+1 || after.Events != before.Events {
 			t.Errorf("%s: %s", name, after)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -32,12 +33,14 @@ type follower struct {
 	sub    *nats.Subscription
 	inbox  string
 
-	hasty bool               // what there is is wanted now, and no more
-	heard time.Time          // of the last answer, or of the beginning
-	read  bool               // there was an answer
-	cut   *CutOffError       // see unanswered
-	told  bool               // of it
-	onCut func(*CutOffError) // nil: nobody
+	stored time.Time          // of the newest message that was read
+	moved  time.Time          // when that was, or when it was looked for before
+	hasty  bool               // what there is is wanted now, and no more
+	heard  time.Time          // of the last answer, or of the beginning
+	read   bool               // there was an answer
+	cut    *CutOffError       // see unanswered
+	told   bool               // of it
+	onCut  func(*CutOffError) // nil: nobody
 }
 
 const (
@@ -79,13 +82,17 @@ func (f *follower) ask() (string, error) {
 	if f.seq == 0 {
 		req.From = &f.from
 	}
+	return f.request(req)
+}
+
+func (f *follower) request(req getRequest) (string, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return "", err
 	}
 	f.asks++ // answers to an earlier question that come late are told apart
 	reply := f.inbox + "." + strconv.FormatUint(f.asks, 10)
-	if err := f.conn.nc.PublishRequest("$JS.API.DIRECT.GET."+f.stream, reply, body); err != nil {
+	if err := f.conn.nc.PublishRequest(directGet+f.stream, reply, body); err != nil {
 		return "", fmt.Errorf("ask for %s: %w", f.stream, err)
 	}
 	return reply, nil
@@ -98,6 +105,52 @@ func (f *follower) next(ctx context.Context) ([]message, error) {
 	if err != nil {
 		return nil, err
 	}
+	out, err := f.answer(ctx, reply)
+	if err != nil {
+		return nil, err
+	}
+	if len(out) == 0 {
+		return f.anew(ctx)
+	}
+	f.standAfter(out)
+	return out, nil
+}
+
+// standAfter notes how far a stream was read.
+func (f *follower) standAfter(batch []message) {
+	last := &batch[len(batch)-1]
+	f.seq, f.stored, f.moved = last.seq+1, last.stored, time.Now()
+}
+
+// anewEvery is how often a reader that stands at the end of a stream looks whether it is still the same one.
+const anewEvery = time.Second
+
+// anew looks, where nothing has come for a while, for messages that were stored later than the newest that was read: there are none
+// but in a stream that was made anew, whose numbers begin again.
+func (f *follower) anew(ctx context.Context) ([]message, error) {
+	if f.stored.IsZero() || time.Since(f.moved) < anewEvery {
+		return nil, nil
+	}
+	from := f.stored.Add(1)
+	reply, err := f.request(getRequest{From: &from, Next: f.filter, Batch: followBatch, MaxBytes: followBytes})
+	if err != nil {
+		return nil, err
+	}
+	out, err := f.answer(ctx, reply)
+	if err != nil {
+		return nil, err
+	}
+	f.moved = time.Now()
+	if len(out) == 0 || out[0].seq >= f.seq {
+		return nil, nil // or what has come meanwhile, which is asked for next
+	}
+	f.conn.link.tell(slog.LevelWarn, "a stream was made anew: it is read from its beginning", f.stream)
+	f.standAfter(out)
+	return out, nil
+}
+
+// answer reads one batch.
+func (f *follower) answer(ctx context.Context, reply string) ([]message, error) {
 	ctx, cancel := context.WithTimeout(ctx, followWait)
 	defer cancel()
 	defer context.AfterFunc(f.conn.link.over, cancel)()
@@ -121,9 +174,6 @@ func (f *follower) next(ctx context.Context) ([]message, error) {
 			case "404": // nothing follows
 				return nil, nil
 			case "204": // the end of the batch
-				if n > 0 {
-					f.seq = out[n-1].seq + 1
-				}
 				return out, nil
 			default:
 				return nil, fmt.Errorf("read %s: %s %s", f.stream, status, m.Header.Get("Description"))

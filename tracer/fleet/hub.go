@@ -62,6 +62,7 @@ type Hub struct {
 	wanted  chan event.IncidentFinding
 	findway chan event.Event
 	recalls recalls
+	guard   guard
 	reaches reaches
 }
 
@@ -105,7 +106,7 @@ func NewHub(ctx context.Context, c *Conn, o HubOptions) (*Hub, error) {
 	if h.follower, err = newFollower(c, FollowOptions{Build: o.Build, Back: back}, h.public()); err != nil {
 		return nil, err
 	}
-	h.follower.intake.passed.log = o.Log
+	h.follower.intake.passed.log, h.follower.onCut = o.Log, h.guard.cutOff
 	h.own = &outbox{
 		js: js, subject: subjectHub, origin: "hub-" + h.boot, stage: "publish.hub", delay: 20 * time.Millisecond, limit: 64 << 20,
 		now: func() int64 { return time.Now().UnixNano() }, offset: func() string { return "0" }, sign: h.sign,
@@ -145,6 +146,7 @@ func (h *Hub) Run(ctx context.Context, emit func([]event.Event)) error {
 	g.Go(func() error { h.publishFindings(ctx); return nil })
 	g.Go(func() error { h.recall(ctx); return nil })
 	g.Go(func() error { h.watchReach(ctx); return nil })
+	g.Go(func() error { h.watchStreams(ctx); return nil })
 	for _, s := range h.opts.Sources {
 		g.Go(func() error {
 			err := s.Run(ctx, h.tell)

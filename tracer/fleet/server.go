@@ -27,6 +27,7 @@ type Server struct {
 	ns       *server.Server
 	own      string
 	accounts *accounts
+	log      *slog.Logger
 }
 
 // UnsafeError says that a server would listen where others can reach it without a lock on the door.
@@ -59,7 +60,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s := &Server{own: newToken(), accounts: &accounts{}}
+	s := &Server{own: newToken(), accounts: &accounts{}, log: o.Log}
 	opts := &server.Options{
 		ServerName: "midhop-hub", Host: host, Port: port, JetStream: true, StoreDir: o.Dir, NoSigs: true, DontListen: false,
 		MaxPayload: 1 << 20, NoSystemAccount: false, JetStreamMaxMemory: 1 << 20, JetStreamMaxStore: 1 << 40,
@@ -102,7 +103,7 @@ func (s *Server) Dial() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded server: %w", err)
 	}
-	return &Conn{nc: nc, link: newLink(&DialOptions{Log: slog.New(slog.DiscardHandler)})}, nil
+	return &Conn{nc: nc, link: newLink(&DialOptions{Log: s.log})}, nil
 }
 
 // serverLog passes what the server says on to people, one step less loud: it calls a refused connection an error.

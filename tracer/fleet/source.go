@@ -26,6 +26,7 @@ type Follower struct {
 	intake *intake
 	live   chan struct{}
 	cut    atomic.Pointer[CutOffError]
+	onCut  func(*CutOffError) // beside cut; nil: nobody
 }
 
 // NewFollower returns a Source over a connection of [Dial] or [Server.Dial].
@@ -62,6 +63,30 @@ func (f *Follower) Skews() map[string]event.Seconds {
 	return out
 }
 
+// Refusals says what was not believed of what agents tell, by node.
+type Refusals struct {
+	Claims uint64 // of addresses that the inventory gives to another node
+	Over   uint64 // events above the agent's quota
+}
+
+// Refusals returns those nodes of whose agents something was refused.
+func (f *Follower) Refusals() map[string]Refusals {
+	f.intake.mu.Lock()
+	defer f.intake.mu.Unlock()
+	out := make(map[string]Refusals)
+	for node, n := range f.intake.claims.refused {
+		out[node] = Refusals{Claims: n}
+	}
+	for node, s := range f.intake.agents {
+		if s.over > 0 {
+			r := out[node]
+			r.Over = s.over
+			out[node] = r
+		}
+	}
+	return out
+}
+
 // warmUp is what has to be read so that everything that is repeated at checkpoints was met once.
 const warmUp = 2*CheckpointInterval + time.Minute
 
@@ -73,7 +98,12 @@ func (f *Follower) Run(ctx context.Context, emit func([]event.Event)) error {
 		return err
 	}
 	defer follow.close()
-	follow.hasty, follow.onCut = true, f.cut.Store
+	follow.hasty, follow.onCut = true, func(e *CutOffError) {
+		f.cut.Store(e)
+		if f.onCut != nil {
+			f.onCut(e)
+		}
+	}
 	live := false
 	for {
 		batch, err := follow.retry(ctx)
