@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/midhop/midhop/cmd/midhop/deploy"
+	"github.com/midhop/midhop/tracer/fleet"
 )
 
 // deployOptions are the flags of `midhop deploy`.
@@ -31,6 +32,7 @@ type deployOptions struct {
 	chart     string
 	watch     string
 	krew      string
+	accounts  []string
 }
 
 func newDeploy() *cobra.Command {
@@ -53,11 +55,15 @@ which kubectl midhop knows the hub; with --no-secret bring your own, such as cer
 	f.BoolVar(&opts.noSecret, "no-secret", false, "leave out the namespace and the Secret of the hub's certificate")
 	f.StringVar(&opts.watch, "monitoring", "", "write alert rules for Prometheus and a dashboard for Grafana to this `directory` instead")
 	f.StringVar(&opts.krew, "krew", "", "print the manifest of kubectl's plugin manager instead, for the archives of a release in this `directory`")
+	f.StringSliceVar(&opts.accounts, "nats-accounts", nil, "print the accounts that a nats-server of your own needs for midhop hub --nats instead, for the agents of these `nodes`")
 	f.StringVar(&opts.chart, "chart", "", "write the Helm chart to this `directory` instead")
 	return cmd
 }
 
 func runDeploy(w io.Writer, o deployOptions) error {
+	if len(o.accounts) > 0 {
+		return fleet.WriteAccounts(w, fleet.DefaultAccount, o.accounts)
+	}
 	if o.krew != "" {
 		return writeKrew(w, o.krew, version)
 	}

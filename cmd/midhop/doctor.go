@@ -20,17 +20,24 @@ const doctorPatience = 2 * time.Second
 
 func newDoctor() *cobra.Command {
 	var output, why string
+	var hub hubOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works here, on which rung, and why not on a better one",
 		Long: `Opens every source of facts as a watch would, makes two connections of its own on the loopback device to see whether the
 rungs fire, says which rung serves each fact and what of this machine stands in the way of a better one, and closes all again.
 A fact on a lower rung is seen later or less exactly, never wrongly. The same list opens every stream. Exit code 3: no probe
-works here.`,
+works here.
+
+With --hub it looks at what a hub's stream of facts holds instead, and says what a hub does not believe of it: messages of
+nobody who may write there, agents that claim other nodes' addresses, and such as tell more than their quota.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
 				return usagef("unknown output %q: text or json", output)
+			}
+			if hub.url != "" {
+				return doctorHub(cmd.Context(), cmd.OutOrStdout(), hub, output)
 			}
 			var blind error
 			// What does not serve is the answer here, so it is not logged as well.
@@ -61,6 +68,7 @@ works here.`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	hub.register(cmd.Flags(), "say what is wrong with a hub's stream of facts instead")
 	cmd.Flags().StringVar(&why, "why", "", "tell of one `fact` only, such as nat, why no better rung serves")
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -33,6 +34,9 @@ type hubRunOptions struct {
 	creds, ca string
 	callout   string // file
 	account   string
+	tryAgent  string                              // NODE=FILE
+	tryReader string                              // file
+	trials    func() ([]fleet.DialOptions, error) // of a cluster of the user's own; nil: none
 	replicas  int
 	maxBytes  string
 	nodes     string
@@ -58,7 +62,10 @@ What a node translates has left it before it dies, so incidents name the clients
 again comes to the same incidents under the same ids, and so does a second one beside it.
 
 A cluster of your own decides by itself who may come in, by NATS credentials (--hub-creds of agents and readers); or it asks this
-hub, with --callout, who then lets in whom it would let in itself, with the same rights.
+hub, with --callout, who then lets in whom it would let in itself, with the same rights. Either way its configuration needs an
+account for each agent and one for readers, as midhop deploy --nats-accounts prints them: in one account for all, whoever may ask
+may have the answer stored as if the hub had told it. The hub tries that at its start, with --callout by itself, else with the
+credentials of --try-agent and --try-reader, and says what does not fail that must.
 
 Off loopback it takes a certificate and tokens: an agent may publish as its own node and nothing else, a reader may read.`,
 		Example: "  midhop hub --dir /var/lib/midhop --tokens tokens --nodes nodes.yaml\n  midhop hub --listen 0.0.0.0:4222 --tls-cert tls.crt --tls-key tls.key --tokens tokens --dir /var/lib/midhop",
@@ -78,6 +85,8 @@ Off loopback it takes a certificate and tokens: an agent may publish as its own 
 	f.StringVar(&opts.ca, "ca", "", "`file` of certificates to trust, beside the system's")
 	f.StringVar(&opts.callout, "callout", "", "`file` of the issuer's seed by which that cluster takes this hub's word on who may come in (NATS auth callout)")
 	f.StringVar(&opts.account, "callout-account", "MIDHOP", "`name` of the cluster's account that the streams are in")
+	f.StringVar(&opts.tryAgent, "try-agent", "", "`NODE=FILE`: with --nats, an agent's credentials, to try at the start what must fail with them")
+	f.StringVar(&opts.tryReader, "try-reader", "", "`file` of a reader's credentials, for the same")
 	f.IntVar(&opts.replicas, "replicas", 1, "copies of each stream in it")
 	f.StringVar(&opts.maxBytes, "max-size", "4G", "keep this much of facts, and again of ledgers")
 	f.StringVar(&opts.nodes, "nodes", "", "nodes `file`: a YAML list, or what kubectl get nodes -o json prints; - for stdin")
@@ -158,6 +167,9 @@ func runHub(ctx context.Context, o hubRunOptions) error {
 		return err
 	}
 	caughtUp = hub.Live()
+	if o.trials != nil {
+		go tryDoors(ctx, conn, o.trials, log)
+	}
 	engine.AddSource("stream", hub)
 	engine.AddSink("incidents", hub, tracer.Policy{})
 	if api != nil {
@@ -166,16 +178,10 @@ func runHub(ctx context.Context, o hubRunOptions) error {
 	counters := &prom.Counters{}
 	engine.AddSink("metrics", counters, tracer.Policy{Optional: true})
 	metrics, err := listenMetrics(o.metrics, func() prom.Scrape {
-		st := hub.Stats()
-		reach := make(map[string]prom.Reach)
-		for name, r := range st.Reach {
-			reach[name] = prom.Reach{Span: r.Span, Bytes: r.Bytes, Limit: r.Limit, Cut: r.Cut}
-		}
-		return prom.Scrape{Build: build(), Counters: counters, Snapshot: engine.Snapshot(), Stream: &prom.Stream{
-			Messages: st.Intake.Messages, Duplicate: st.Intake.Duplicate, Bad: st.Intake.Bad, Shifted: st.Intake.Shifted,
-			Refused: st.Intake.Refused, Recalled: st.Recalled, Skews: hub.Skews(), Reach: reach,
-		}}
-	}, func() error { return notYet(hub.Live(), "the stream's history is being read") })
+		return prom.Scrape{Build: build(), Counters: counters, Snapshot: engine.Snapshot(), Stream: hubMetricsOf(hub)}
+	}, func() error {
+		return cmp.Or(notYet(hub.Live(), "the stream's history is being read"), hub.Trouble())
+	})
 	if err != nil {
 		return err
 	}
@@ -183,6 +189,29 @@ func runHub(ctx context.Context, o hubRunOptions) error {
 	defer cancelServing()
 	go metrics.run(ctx, log)
 	return show(ctx, engine, o.output, outputOptions{complete: o.complete})
+}
+
+// hubMetricsOf is what a hub knows of its streams.
+func hubMetricsOf(hub *fleet.Hub) *prom.Stream {
+	st := hub.Stats()
+	out := &prom.Stream{
+		Messages: st.Intake.Messages, Duplicate: st.Intake.Duplicate, Bad: st.Intake.Bad, Shifted: st.Intake.Shifted,
+		Refused: st.Intake.Refused, Foreign: st.Intake.Foreign + st.Passed, Recalled: st.Recalled, Skews: hub.Skews(),
+		Trouble: hub.Trouble() != nil, Breaks: hub.Breaks(), Reach: make(map[string]prom.Reach),
+		Claims: make(map[string]uint64), Over: make(map[string]uint64),
+	}
+	for name, r := range st.Reach {
+		out.Reach[name] = prom.Reach{Span: r.Span, Bytes: r.Bytes, Limit: r.Limit, Cut: r.Cut}
+	}
+	for node, r := range hub.Refusals() {
+		if r.Claims > 0 {
+			out.Claims[node] = r.Claims
+		}
+		if r.Over > 0 {
+			out.Over[node] = r.Over
+		}
+	}
+	return out
 }
 
 // streamsWait is how long making the streams may take: a cluster may be choosing a leader.
@@ -252,7 +281,8 @@ func (o *hubRunOptions) answer(conn *fleet.Conn, log *slog.Logger) (stop func(),
 		if o.door.tokens != "" || o.door.agents != "" || len(o.door.read) > 0 {
 			return nil, usagef("--tokens, --agents and --readers need --callout with --nats: that cluster decides who comes in")
 		}
-		return func() {}, nil
+		o.trials, err = o.credTrials(log)
+		return func() {}, err
 	}
 	auth, err := o.door.authenticator(o.kube)
 	if err != nil {
@@ -269,6 +299,8 @@ func (o *hubRunOptions) answer(conn *fleet.Conn, log *slog.Logger) (stop func(),
 	if err := c.Answer(conn, seed); err != nil {
 		return nil, usageError{err}
 	}
+	at := fleet.DialOptions{URL: o.nats, CA: o.ca, Log: log}
+	o.trials = func() ([]fleet.DialOptions, error) { return c.Trials(at), nil }
 	return c.Close, nil
 }
 

@@ -9,7 +9,7 @@ import (
 
 // WriteAccounts writes the accounts that a nats-server of one's own needs, as its configuration has them: that of the streams,
 // whose only users are hubs, one for readers, and one for each agent. An agent that speaks for several nodes is written with
-// commas between them. Who has which password or key is the cluster's business: with an auth callout, nobody but the hub has one.
+// commas between them. One more account is there for the trial that a hub makes at its start. Who has which password or key is the cluster's business: with an auth callout, nobody but the hub has one.
 func WriteAccounts(w io.Writer, streams string, agents []string) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "accounts {\n  %s {\n    jetstream: enabled\n    users: [ ] # the hubs\n    exports: [\n", streams)
@@ -22,7 +22,7 @@ func WriteAccounts(w io.Writer, streams string, agents []string) error {
 	}
 	b.WriteString("    ]\n  }\n")
 	ids := []Identity{{Role: RoleReader}}
-	for _, a := range agents {
+	for _, a := range append([]string{trialNode}, agents...) {
 		node, also, _ := strings.Cut(a, ",")
 		ids = append(ids, Identity{Role: RoleAgent, Node: node, Also: also})
 	}

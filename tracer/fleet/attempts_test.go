@@ -126,7 +126,7 @@ func TestNoAnswerLandsInAStream(t *testing.T) {
 }
 
 // fill has an honest agent and the hub tell a little, so that there is something to destroy.
-func fill(t *testing.T, d *door, node string) {
+func fill(t testing.TB, d *door, node string) {
 	t.Helper()
 	nc := d.knock(t, "secret-a", nats.CustomInboxPrefix(agentInbox(node)))
 	for i := range 20 {
@@ -189,4 +189,43 @@ func storedBy(t testing.TB, c *Conn, stream, filter string) []message {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// FuzzHostileAgent plays whoever has stolen a token, against the real subject rules: it publishes what it likes to where it likes,
+// with any reply subject and header. Nothing but what is its own may change.
+func FuzzHostileAgent(f *testing.F) {
+	f.Add(false, subjectFacts+"node-a", subjectHub, "Nats-Trace-Dest", subjectIncidents, []byte(`{"seq":999999999}`))
+	f.Add(true, directGet+StreamFacts, "$JS.API.STREAM.DELETE."+StreamFacts, "Nats-Msg-Id", "x", []byte(`{"seq":999999999}`))
+	f.Add(true, directGet+StreamFacts+".midhop.facts.hub", "$JS.API.STREAM.PURGE."+StreamLedger, "Status", "503", []byte(nil))
+	f.Add(false, subjectClock, "$JS.API.STREAM.MSG.DELETE."+StreamIncidents, "Nats-Expected-Stream", StreamFacts, []byte(`{"seq":1}`))
+	f.Add(true, "$JS.FC.MIDHOP", "$JS.ACK.MIDHOP_FACTS", "Nats-Request-Info", `{"acc":"$G"}`, []byte(nil))
+	d := embeddedDoor(f, false)
+	fill(f, d, "node-a")
+	agent := d.knock(f, "secret-a", nats.CustomInboxPrefix(agentInbox("node-a")))
+	reader := d.knock(f, "secret-r", nats.CustomInboxPrefix(readerInboxes+".fuzz"))
+	for _, nc := range []*nats.Conn{agent, reader} {
+		nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	}
+	before := d.state(f)
+	f.Fuzz(func(t *testing.T, reads bool, subject, reply, header, text string, body []byte) {
+		nc, ask := agent, subjectClock
+		if reads {
+			nc, ask = reader, directGet+StreamLedger
+		}
+		m := nats.NewMsg(subject)
+		m.Reply, m.Data = reply, body
+		if header != "" {
+			m.Header[header] = []string{text}
+		}
+		if err := nc.PublishMsg(m); err != nil {
+			return // the client itself knows that it is no message
+		}
+		if _, err := nc.Request(ask, nil, patience); err != nil {
+			if nc.IsConnected() {
+				t.Fatal(err)
+			}
+			until(t, "connected again", nc.IsConnected) // it had said what is no protocol
+		}
+		d.unchanged(t, maps.Clone(before), "node-a")
+	})
 }

@@ -30,11 +30,12 @@ import (
 
 // door is one way to run the streams, with a running hub, and how strangers to midhop's manners knock there.
 type door struct {
-	hub *Conn
-	run *Hub
-	js  jetstream.JetStream
-	url string
-	ca  string // a file; empty: plain text on loopback
+	hub     *Conn
+	run     *Hub
+	js      jetstream.JetStream
+	callout *Callout
+	url     string
+	ca      string // a file; empty: plain text on loopback
 	// show is how a connection shows whose it is, by the token of tokenList.
 	show func(secret string) nats.Option
 }
@@ -72,7 +73,7 @@ func (d *door) knock(t testing.TB, secret string, opts ...nats.Option) *nats.Con
 }
 
 // start makes the streams and runs a hub on them.
-func (d *door) start(t *testing.T, replicas int) {
+func (d *door) start(t testing.TB, replicas int) {
 	t.Helper()
 	var err error
 	if d.js, err = jetstream.New(d.hub.nc); err != nil {
@@ -94,7 +95,7 @@ func (d *door) start(t *testing.T, replicas int) {
 	})
 }
 
-func embeddedDoor(t *testing.T, withTLS bool) *door {
+func embeddedDoor(t testing.TB, withTLS bool) *door {
 	tokens, err := ReadTokens(strings.NewReader(tokenList))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func embeddedDoor(t *testing.T, withTLS bool) *door {
 }
 
 // certificates makes a certificate for loopback and a file to trust it by.
-func certificates(t *testing.T) (*tls.Config, string) {
+func certificates(t testing.TB) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -183,6 +184,7 @@ func clusterDoor(t *testing.T, n int, callout bool) *door {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
+		d.callout = c
 	}
 	d.start(t, n)
 	return d

@@ -127,6 +127,9 @@ func (h *Hub) Stats() HubStats {
 	return HubStats{Intake: h.follower.Stats(), Own: h.own.stats(), Passed: h.passed.count.Load() + h.recalls.passed.count.Load(), Recalled: h.recalls.entries.Load(), Reach: h.reaches.get()}
 }
 
+// Refusals returns what was not believed of what agents tell, see [Follower.Refusals].
+func (h *Hub) Refusals() map[string]Refusals { return h.follower.Refusals() }
+
 // Skews returns how far the nodes' clocks are from the hub's, see [Follower.Skews].
 func (h *Hub) Skews() map[string]event.Seconds { return h.follower.Skews() }
 

@@ -138,7 +138,7 @@ func (w *world) folded() ([]event.Event, IntakeStats) {
 const patience = time.Minute
 
 // until waits for something that is about to be true.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -48,7 +48,7 @@ var (
 		"peer-not-reading", "peer-unreachable", "pmtu-blackhole", "pod-gone", "service-down", "snat-exhausted", "unexplained", "vip-moved", other,
 	}
 	stages = []string{
-		"encode", "file", "fleet.batch", "fleet.gap", "fleet.line", "fold.time", "head", "kube", "line", "model", "netlink", "publish.facts",
+		"encode", "file", "fleet.batch", "fleet.gap", "fleet.line", "fleet.quota", "fold.time", "head", "kube", "line", "model", "netlink", "publish.facts",
 		"publish.hub", "publish.ledger", "publish.nat", "ring", "sink", "stream", other,
 	}
 	facts = []string{"retransmit", "error", "reset", "state", "probe", "sockets", "nat", "recovery", "reset_sent"}
@@ -64,6 +64,7 @@ var (
 	drops  = []string{"drop", "early_drop", "insert_failed", "invalid"}
 
 	streamNames = []string{"facts", "ledger"}
+	allStreams  = []string{"facts", "ledger", "incidents"}
 )
 
 func types() []string {
@@ -110,6 +111,11 @@ func Metrics() []Metric {
 		{"midhop_agent_clock_offset_seconds", Gauge, "The hub's clock minus a node's.", node, "hub"},
 		{"midhop_stream_messages_total", Counter, "Batches read from the stream of facts.", []Label{{"fate", []string{"folded", "duplicate", "bad", "shifted"}}}, "hub"},
 		{"midhop_stream_refused_total", Counter, "Events that their publisher had no business to tell.", nil, "hub"},
+		{"midhop_stream_foreign_total", Counter, "Messages in the streams that were passed over: of nobody who may tell anything there, without a proof that a hub wrote them, or not to be read.", nil, "hub"},
+		{"midhop_stream_over_quota_events_total", Counter, "Events above the quota of the agent that told them: they are not folded.", node, "hub"},
+		{"midhop_agent_claims_refused_total", Counter, "Addresses that a node's agent claims and the inventory gives to another node: somebody lies, or two nodes have one address.", node, "hub"},
+		{"midhop_stream_breaks_total", Counter, "Times that a stream was removed, made anew, emptied or thinned out beneath the hub.", []Label{{"stream", allStreams}}, "hub"},
+		{"midhop_stream_trouble", Gauge, "1 while a stream cannot be read, and for a minute after something befell one.", nil, "hub"},
 		{"midhop_stream_reach_seconds", Gauge, "How far back a stream goes; 0 until it was looked at.", []Label{{"stream", streamNames}}, "hub"},
 		{"midhop_stream_bytes", Gauge, "What a stream holds.", []Label{{"stream", streamNames}}, "hub"},
 		{"midhop_stream_limit_bytes", Gauge, "The most that a stream may hold: --max-size.", []Label{{"stream", streamNames}}, "hub"},

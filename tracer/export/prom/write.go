@@ -37,6 +37,10 @@ type Box struct {
 // Stream is what a hub knows of the stream.
 type Stream struct {
 	Messages, Duplicate, Bad, Shifted, Refused, Recalled uint64
+	Foreign                                              uint64 // messages
+	Trouble                                              bool
+	Breaks                                               map[string]uint64        // by stream: facts, ledger, incidents
+	Claims, Over                                         map[string]uint64        // by node
 	Skews                                                map[string]event.Seconds // by node
 	Reach                                                map[string]Reach         // of the streams: facts, ledger
 }
@@ -112,6 +116,17 @@ func (s *Scrape) collect() map[string]samples {
 		set("stream_messages_total", float64(t.Bad), "bad")
 		set("stream_messages_total", float64(t.Shifted), "shifted")
 		set("stream_refused_total", float64(t.Refused))
+		set("stream_foreign_total", float64(t.Foreign))
+		set("stream_trouble", float64(model01(t.Trouble)))
+		for _, name := range allStreams {
+			set("stream_breaks_total", float64(t.Breaks[name]), name)
+		}
+		for node, n := range t.Claims {
+			set("agent_claims_refused_total", float64(n), node)
+		}
+		for node, n := range t.Over {
+			set("stream_over_quota_events_total", float64(n), node)
+		}
 		set("recalled_total", float64(t.Recalled))
 		for _, name := range streamNames {
 			r := t.Reach[name]
