@@ -52,7 +52,7 @@ func (j *Judge) fitted(r event.Remedy, hurt []event.Hit) event.Remedy {
 	case "Cluster":
 		r.Text = "take the node out of the middle: " + has + "externalTrafficPolicy Cluster; Local, or container-native load balancing, removes the hop"
 		if namespace, name, ok := strings.Cut(names[0], "/"); ok && len(names) == 1 {
-			r.Command = "kubectl patch service -n " + namespace + " " + name + ` -p '{"spec":{"externalTrafficPolicy":"Local"}}'`
+			r.Command = "kubectl patch service -n " + arg(namespace) + " " + arg(name) + ` -p '{"spec":{"externalTrafficPolicy":"Local"}}'`
 		}
 	case "Local":
 		r.Text = has + "externalTrafficPolicy Local already: find out who still comes by another node, such as a client inside the cluster or a node port without a pod behind it"

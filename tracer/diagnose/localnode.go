@@ -225,13 +225,13 @@ func (k localNode) tell(j *Judge, c *incident, g *gate) {
 	b.Remedy = []event.Remedy{
 		{
 			When: "now", Text: "look at " + k.node + "'s own network: link, routes, firewall, the hypervisor's or switch's port",
-			Command: "kubectl debug node/" + k.node + " -it --image=busybox -- ip -s link",
+			Command: "kubectl debug node/" + arg(k.node) + " -it --image=busybox -- ip -s link",
 			Effect:  "finds the cause where it is; the nodes in the middle are not it", Risk: "none",
 			Needs: "a way to the machine: where the API cannot reach it, its console",
 		},
 		{
 			When: "now", Text: "start its pods elsewhere",
-			Command: "kubectl taint node " + k.node + " node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+			Command: "kubectl taint node " + arg(k.node) + " node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
 			Effect:  "pods of StatefulSets and volumes move at once instead of after minutes", Risk: "high where the node still runs: its pods would run twice",
 			Needs: "certainty that the machine is off: otherwise drain it",
 		},

@@ -48,7 +48,7 @@ func (j *Judge) natLost(c *incident, f forgotten, o *oblivion, im *model.Impact,
 		closeSockets(b.Culprit.IP, im.Idle+im.AtRisk+im.Stalled),
 		{
 			When: "now", Text: "look for what emptied it on " + f.node + ": restarts of the CNI's and kube-proxy's pods, flapping interfaces",
-			Command: "kubectl get pods -A -o wide --field-selector spec.nodeName=" + f.node,
+			Command: "kubectl get pods -A -o wide --field-selector spec.nodeName=" + arg(f.node),
 			Effect:  "the same will happen again at the next restart", Risk: "none",
 		},
 		shorterClocks(), outOfMiddle(node.Platform),

@@ -186,12 +186,12 @@ func (k lossyNode) tell(j *Judge, c *incident, g *gate) {
 		outOfBalancer(k.node, "new connections come in by nodes that lose nothing; established ones stay until they end"),
 		{
 			When: "now", Text: "look where it drops: the interface's counters, softnet_stat, the queues, rules that limit or drop",
-			Command: "kubectl debug node/" + k.node + " -it --image=busybox -- sh -c 'ip -s -s link; cat /proc/net/softnet_stat'",
+			Command: "kubectl debug node/" + arg(k.node) + " -it --image=busybox -- sh -c 'ip -s -s link; cat /proc/net/softnet_stat'",
 			Effect:  "tells a busy CPU or a full queue from a bad link", Risk: "none",
 		},
 		{
 			When: "soon", Text: "replace the node: cordon, drain, delete",
-			Command: "kubectl drain " + k.node + " --ignore-daemonsets --delete-emptydir-data",
+			Command: "kubectl drain " + arg(k.node) + " --ignore-daemonsets --delete-emptydir-data",
 			Effect:  "its pods start elsewhere and its share of the traffic goes elsewhere", Risk: "medium: connections through it end when it goes",
 			Needs: "room on other nodes; on a provider's virtual machine that is the usual cure for a bad host",
 		},

@@ -149,7 +149,7 @@ func (k pmtu) tell(j *Judge, c *incident, g *gate) {
 		outOfBalancer(k.node, "new connections come in by nodes that pass full-size segments"),
 		{
 			When: "soon", Text: "compare the MTUs of " + k.node + "'s devices with the others', tunnels included",
-			Command: "kubectl debug node/" + k.node + " -it --image=busybox -- ip link",
+			Command: "kubectl debug node/" + arg(k.node) + " -it --image=busybox -- ip link",
 			Effect:  "finds the device that is smaller than what its neighbours send", Risk: "none",
 		},
 		{

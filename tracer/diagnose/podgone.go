@@ -173,7 +173,7 @@ func (p podGone) tell(j *Judge, c *incident, g *gate) {
 	b.Remedy = []event.Remedy{
 		{
 			When: "now", Text: "forget the translations that lead to it on the nodes that hold them, so that clients are reset and come back",
-			Command: "conntrack -D -p tcp --reply-src " + p.ip.String(),
+			Command: "conntrack -D -p tcp --reply-src " + arg(p.ip.String()),
 			Effect:  "the next segment of each client is translated anew, to a pod that lives, which resets it",
 			Risk:    "low: connections to this address only", Needs: "root on each node that translates for it",
 		},

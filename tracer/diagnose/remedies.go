@@ -28,7 +28,7 @@ func closeCommand(peer netip.Addr) string {
 	if !peer.IsValid() {
 		return ""
 	}
-	return "midhop relief --via " + peer.String()
+	return "midhop relief --via " + arg(peer.String())
 }
 
 // shorterClocks lets sockets notice earlier.
@@ -74,7 +74,7 @@ func outOfMiddle(platform string) event.Remedy {
 func outOfBalancer(name, effect string) event.Remedy {
 	return event.Remedy{
 		When: "now", Text: "take " + name + " out of the load balancer",
-		Command: "kubectl label node " + name + " node.kubernetes.io/exclude-from-external-load-balancers=true",
+		Command: "kubectl label node " + arg(name) + " node.kubernetes.io/exclude-from-external-load-balancers=true",
 		Effect:  effect,
 		Risk:    "low: the other nodes carry its share",
 		Needs:   "a service of type LoadBalancer whose controller honours the label (GKE, EKS and AKS do; on bare metal MetalLB does)",

@@ -156,7 +156,7 @@ func (k serviceDown) tell(j *Judge, c *incident, g *gate) {
 	b.Remedy = []event.Remedy{
 		{
 			When: "now", Text: "look what ended them: a rollout, evictions, a quota, the node pool",
-			Command: "kubectl -n " + namespace + " get events --sort-by=.lastTimestamp; kubectl -n " + namespace + " describe service " + name,
+			Command: "kubectl -n " + arg(namespace) + " get events --sort-by=.lastTimestamp; kubectl -n " + arg(namespace) + " describe service " + arg(name),
 			Effect:  "tells a bad version from a missing machine", Risk: "none",
 		},
 		{

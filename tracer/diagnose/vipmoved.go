@@ -174,6 +174,7 @@ func (m moved) tell(j *Judge, c *incident, g *gate) {
 			ip = h.IP
 		}
 	}
+	namespace, service, _ := strings.Cut(name, "/")
 	b.Remedy = []event.Remedy{
 		{
 			When: "now", Text: "close what the pods still hold of it: their clients were reset already, and have come back or will",
@@ -183,7 +184,7 @@ func (m moved) tell(j *Judge, c *incident, g *gate) {
 		},
 		{
 			When: "now", Text: "look why the address moved: health checks of " + from + ", the announcer's leader, the balancer's list of nodes",
-			Command: "kubectl describe service -n " + strings.Replace(name, "/", " ", 1),
+			Command: "kubectl describe service -n " + arg(namespace) + " " + arg(service),
 			Effect:  "a flapping check moves it again", Risk: "none",
 		},
 		spreadClients(),

@@ -90,7 +90,7 @@ func appendCold(b []byte, body Body) ([]byte, bool) {
 	if len(members) == 0 {
 		return b, true
 	}
-	return append(append(b, ','), members...), true
+	return AppendVisible(append(b, ','), members), true
 }
 
 // carries says whether body is of the kind that events of type t have, and not nil.

@@ -10,7 +10,7 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends s in quotes, escaped as encoding/json does without HTML escaping.
+// appendString appends s in quotes, escaped as encoding/json does without HTML escaping, and more: see hidden.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	b = appendEscaped(b, s)
@@ -28,8 +28,8 @@ func asIs(x uint64) bool {
 	return (x|((x-0x20*ones)&^x)|((quote-ones)&^quote)|((back-ones)&^back))&highs == 0
 }
 
-// appendEscaped is appendString without the quotes. What is not valid UTF-8 becomes U+FFFD, one per byte; U+2028 and
-// U+2029 are escaped because JavaScript once took them for line ends, and encoding/json still minds.
+// appendEscaped is appendString without the quotes. What is not valid UTF-8 becomes U+FFFD, one per byte; what a terminal would
+// obey or not show is escaped, see hidden.
 func appendEscaped(b []byte, s string) []byte {
 	plain := 0
 	for plain+8 <= len(s) && asIs(binary.LittleEndian.Uint64([]byte(s[plain:plain+8]))) {
@@ -61,10 +61,9 @@ func appendEscaped(b []byte, s string) []byte {
 			b = append(b, s[start:i]...)
 			b = append(b, `\ufffd`...)
 			start = i + size
-		case r == '\u2028' || r == '\u2029':
+		case hidden(r):
 			b = append(b, s[start:i]...)
-			b = append(b, `\u202`...)
-			b = append(b, hexDigits[r&0xf])
+			b = appendHidden(b, r)
 			start = i + size
 		}
 		i += size

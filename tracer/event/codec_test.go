@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -49,7 +52,42 @@ func encodeFlat(t testing.TB, e *Event) []byte {
 	if err := enc.Encode(flat.Interface()); err != nil {
 		t.Fatalf("the reference cannot encode %s: %v", e.Type, err)
 	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	var out strings.Builder // what a terminal obeys or hides is escaped
+	for _, r := range strings.TrimSuffix(buf.String(), "\n") {
+		if r < 0x80 || strconv.IsPrint(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, half := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&out, `\u%04x`, half)
+		}
+	}
+	return []byte(out.String())
+}
+
+// TestNothingHidden writes characters that turn text around, that have no width, and that terminals obey.
+func TestNothingHidden(t *testing.T) {
+	const hostile = "a\u202eb\u2066c\u200bd\u009b2Je\u0085f\ufeffg\U000e0041h\u2028\u00e9\u4e16"
+	now := time.Unix(1, 0).UTC()
+	for _, e := range []Event{
+		{Type: StreamHeartbeat, Time: now, Source: hostile, Flow: hostile, ID: ID{Origin: hostile, N: 1}, Body: &Heartbeat{}},
+		{Type: NodeChanged, Time: now, Source: hostile, Body: &NodeFact{What: hostile, Node: Node{Name: hostile}}},
+		{Type: StreamLost, Time: now, Source: hostile, Body: &Lost{Stage: hostile}},
+	} {
+		line := AppendJSON(nil, &e)
+		for _, r := range string(line) {
+			if r >= 0x80 && !strconv.IsPrint(r) {
+				t.Errorf("%s: U+%04X is written as it is", e.Type, r)
+			}
+		}
+		if !strings.Contains(string(line), "\u00e9\u4e16") {
+			t.Errorf("%s: letters are escaped: %s", e.Type, line)
+		}
+		back, err := Decode(line)
+		if err != nil || back.Source != hostile {
+			t.Errorf("%s: read back %q, %v", e.Type, back.Source, err)
+		}
+	}
 }
 
 // filler fills any value of the vocabulary at random.
