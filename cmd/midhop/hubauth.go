@@ -87,11 +87,11 @@ func (r reviewed) Authenticate(ctx context.Context, token string) (fleet.Identit
 	case account == r.door.agents && h.Node == "":
 		return fleet.Identity{}, fmt.Errorf("the token of %s is bound to no pod on a node (Kubernetes tells it since 1.30)", account)
 	case account == r.door.agents:
-		return fleet.Identity{Role: fleet.RoleAgent, Node: h.Node}, nil
+		return fleet.Identity{Role: fleet.RoleAgent, Node: h.Node, Until: h.Until}, nil
 	}
 	for _, reader := range r.door.read {
 		if account == reader {
-			return fleet.Identity{Role: fleet.RoleReader, Name: account}, nil
+			return fleet.Identity{Role: fleet.RoleReader, Name: account, Until: h.Until}, nil
 		}
 	}
 	return fleet.Identity{}, fmt.Errorf("%s is neither an agent nor a reader here", account)

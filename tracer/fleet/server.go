@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -28,6 +29,7 @@ type Server struct {
 	own      string
 	accounts *accounts
 	log      *slog.Logger
+	unlock   func() // the directory
 }
 
 // UnsafeError says that a server would listen where others can reach it without a lock on the door.
@@ -72,18 +74,27 @@ func StartServer(o ServerOptions) (*Server, error) {
 		}},
 		DisableJetStreamBanner: true,
 	}
+	if s.unlock, err = lockDir(o.Dir); err != nil {
+		return nil, err
+	}
 	if s.ns, err = server.NewServer(opts); err != nil {
+		s.unlock()
 		return nil, fmt.Errorf("start the embedded server: %w", err)
 	}
 	s.accounts.ns = s.ns
 	if err := offer(s.ns.GlobalAccount()); err != nil {
+		s.unlock()
 		return nil, fmt.Errorf("start the embedded server: %w", err)
 	}
-	s.ns.SetLoggerV2(serverLog{o.Log}, false, false, false)
+	said := &serverLog{log: o.Log}
+	s.ns.SetLoggerV2(said, false, false, false)
 	s.ns.Start()
 	if !s.ns.ReadyForConnections(startWait) {
 		s.Close()
-		return nil, errors.New("the embedded server does not listen: is its port taken?")
+		if why := said.fatal.Load(); why != nil {
+			return nil, fmt.Errorf("the embedded server does not start: %s", *why)
+		}
+		return nil, errors.New("the embedded server does not listen, and does not say why")
 	}
 	return s, nil
 }
@@ -92,6 +103,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 func (s *Server) Close() {
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
+	s.unlock()
 }
 
 // Address is where it listens.
@@ -107,11 +119,21 @@ func (s *Server) Dial() (*Conn, error) {
 }
 
 // serverLog passes what the server says on to people, one step less loud: it calls a refused connection an error.
-type serverLog struct{ log *slog.Logger }
+type serverLog struct {
+	log   *slog.Logger
+	fatal atomic.Pointer[string] // why it does not start
+}
 
-func (l serverLog) Noticef(f string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(f, v...)) }
-func (l serverLog) Warnf(f string, v ...any)   { l.log.Info("nats: " + fmt.Sprintf(f, v...)) }
-func (l serverLog) Errorf(f string, v ...any)  { l.log.Info("nats: " + fmt.Sprintf(f, v...)) }
-func (l serverLog) Fatalf(f string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(f, v...)) }
-func (l serverLog) Debugf(string, ...any)      {}
-func (l serverLog) Tracef(string, ...any)      {}
+func (l *serverLog) Noticef(f string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(f, v...)) }
+func (l *serverLog) Warnf(f string, v ...any)   { l.log.Info("nats: " + fmt.Sprintf(f, v...)) }
+func (l *serverLog) Errorf(f string, v ...any)  { l.log.Info("nats: " + fmt.Sprintf(f, v...)) }
+
+// Fatalf is how the server says why it ends.
+func (l *serverLog) Fatalf(f string, v ...any) {
+	why := fmt.Sprintf(f, v...)
+	l.fatal.CompareAndSwap(nil, &why)
+	l.log.Error("nats: " + why)
+}
+
+func (l *serverLog) Debugf(string, ...any) {}
+func (l *serverLog) Tracef(string, ...any) {}

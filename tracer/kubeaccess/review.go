@@ -3,6 +3,8 @@ package kubeaccess
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,7 +31,24 @@ const nodeClaim = "authentication.kubernetes.io/node-name"
 type Reviewer struct {
 	client *http.Client
 	url    string
+
+	asking  chan struct{} // places
+	mu      sync.Mutex
+	refused map[[sha256.Size]byte]refusal // by token
 }
+
+// refusal is the API's word on a token that is not good.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+// Whoever knocks has the API server asked: no more than so many at once, and about a token that was refused not again for a while.
+const (
+	maxAsking   = 8
+	refusedGood = 10 * time.Second
+	maxRefused  = 4096
+)
 
 // NewReviewer returns a Reviewer. It needs the right to create tokenreviews.
 func NewReviewer(a *Access) (*Reviewer, error) {
@@ -35,11 +56,20 @@ func NewReviewer(a *Access) (*Reviewer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reviewer{client: c.client, url: c.base + "/apis/authentication.k8s.io/v1/tokenreviews"}, nil
+	return newReviewer(c.client, c.base), nil
+}
+
+func newReviewer(c *http.Client, base string) *Reviewer {
+	return &Reviewer{
+		client: c, url: base + "/apis/authentication.k8s.io/v1/tokenreviews",
+		asking: make(chan struct{}, maxAsking), refused: make(map[[sha256.Size]byte]refusal),
+	}
 }
 
 // Holder is whose a token is.
 type Holder struct {
+	// Until is when the token expires, zero where it does not say.
+	Until              time.Time
 	Namespace, Account string // of the ServiceAccount
 	Node               string // of the pod that the token is bound to; empty where it is bound to none
 }
@@ -52,6 +82,61 @@ const maxAnswer = 1 << 20
 
 // Review returns the holder of a ServiceAccount's token.
 func (r *Reviewer) Review(ctx context.Context, token string) (Holder, error) {
+	key := sha256.Sum256([]byte(token))
+	if err := r.lately(key); err != nil {
+		return Holder{}, err
+	}
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	case <-ctx.Done():
+		return Holder{}, fmt.Errorf("review a token: too many are asked about at once: %w", ctx.Err())
+	}
+	if err := r.lately(key); err != nil { // it was asked about meanwhile
+		return Holder{}, err
+	}
+	h, err := r.ask(ctx, token)
+	if errors.Is(err, ErrNotGood) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.refused) >= maxRefused {
+			clear(r.refused)
+		}
+		r.refused[key] = refusal{err: err, until: time.Now().Add(refusedGood)}
+	}
+	return h, err
+}
+
+// lately returns the API's word on a token that it has refused a moment ago.
+func (r *Reviewer) lately(key [sha256.Size]byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if was, ok := r.refused[key]; ok && time.Now().Before(was.until) {
+		return was.err
+	}
+	return nil
+}
+
+// expiry is when a token expires, by its own word, which the API has checked. Zero where it does not say.
+func expiry(token string) time.Time {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return time.Time{}
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return time.Time{}
+	}
+	var claims struct {
+		Exp int64 `json:"exp"`
+	}
+	if json.Unmarshal(text, &claims) != nil || claims.Exp <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(claims.Exp, 0)
+}
+
+func (r *Reviewer) ask(ctx context.Context, token string) (Holder, error) {
 	ask, err := json.Marshal(&authenticationv1.TokenReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"},
 		Spec:     authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
@@ -91,7 +176,7 @@ func (r *Reviewer) Review(ctx context.Context, token string) (Holder, error) {
 	if !ok || !ok2 {
 		return Holder{}, fmt.Errorf("%w: %q is no ServiceAccount", ErrNotGood, s.User.Username)
 	}
-	h := Holder{Namespace: namespace, Account: name}
+	h := Holder{Namespace: namespace, Account: name, Until: expiry(token)}
 	if nodes := s.User.Extra[nodeClaim]; len(nodes) == 1 {
 		h.Node = nodes[0]
 	}
