@@ -19,9 +19,7 @@ import (
 )
 
 // notYet are recordings whose verdict is known to be wrong, each with what is wrong. One that comes right has to leave.
-var notYet = map[string]string{
-	"c02a-equal-ranges-hub": "alder is mentioned",
-}
+var notYet = map[string]string{}
 
 // TestWild replays every recorded incident in testdata/wild, which the lab was not made for, and holds what is found
 // against what was done on the wire. Each folder has the facts, the nodes file where one was given, and expect.json.

@@ -371,6 +371,7 @@ func (j *Judge) suspect(g *gate) {
 			j.openCase(s, g, ruleOf(s), c)
 		case v == unexplained && c == nil && s.life == lifeAlive && len(s.elsewhere) > 0 && len(s.also) == 0:
 			j.openCase(s, g, ruleFrontGone, nil)
+		case v == unexplained && c == nil && j.joins(s, g):
 		case v == unexplained && c == nil:
 			j.openCase(s, g, ruleUnexplained, nil)
 		}

@@ -21,6 +21,7 @@ func (j *Judge) openCase(s *suspect, g *gate, rule string, before *incident) {
 				c.keys = append(c.keys, o.Key)
 			}
 		}
+		c.keys = append(c.keys, j.neighbours(s)...)
 	}
 	c.body.Rule = rule
 	j.begin(c, g, s.hop.Fact)

@@ -11,7 +11,7 @@ import (
 // named for them.
 func (j *Judge) unexplained(c *incident, s *suspect, im *model.Impact) {
 	b := &c.body
-	name, why, others := j.candidates(s)
+	name, why, others := j.candidates(c, s)
 	b.Severity = event.Warning
 	if len(im.Services) > 0 {
 		b.Severity = event.Critical
@@ -28,10 +28,11 @@ func (j *Judge) unexplained(c *incident, s *suspect, im *model.Impact) {
 	var e brief
 	via := s.hop.Key.Via()
 	if s.hop.Key.Kind == model.KindPod {
-		via = podName(j, &s.hop)
-	}
-	for _, k := range c.keys[1:] {
-		via += " and " + k.Via()
+		via = j.podNames(c.keys)
+	} else {
+		for _, k := range c.keys[1:] {
+			via += " and " + k.Via()
+		}
 	}
 	e.silence(c, s, im, via)
 	if s.hop.Key.Kind == model.KindNode {
@@ -54,20 +55,14 @@ func (j *Judge) unexplained(c *incident, s *suspect, im *model.Impact) {
 }
 
 // candidates names what may stand behind the silence, why none of them is named alone, and what each would be called.
-func (j *Judge) candidates(s *suspect) (name, why string, others []event.Alternative) {
+func (j *Judge) candidates(c *incident, s *suspect) (name, why string, others []event.Alternative) {
 	via := s.hop.Key.Via()
 	add := func(rule string, kind event.CulpritKind, name string, confidence float64) {
 		others = append(others, event.Alternative{Rule: rule, Confidence: confidence, Culprit: event.Culprit{Kind: kind, Name: name, Sure: event.Inferred}})
 	}
 	switch {
 	case s.hop.Key.Kind == model.KindPod:
-		pod := podName(j, &s.hop)
-		add("pod-gone", event.CulpritPod, pod, 0.4)
-		name = pod
-		if s.hop.Node != "" {
-			name += ", or its node " + s.hop.Node
-		}
-		return name, "a pod that stops answering is not told from its node that does by its own sockets alone", others
+		return j.podCandidates(c, s)
 	case len(s.hop.Candidates) > 0:
 		for _, node := range s.hop.Candidates {
 			add(ruleNodeGone, event.CulpritNode, node, round2(0.9/float64(len(s.hop.Candidates))))

@@ -276,3 +276,11 @@ func (m *Model) refOf(r *row) *event.K8sRef {
 	}
 	return e.ref
 }
+
+// RangeOf is the range of pods' addresses that an address is of, by the inventory, else the network around it.
+func (m *Model) RangeOf(ip netip.Addr) netip.Prefix {
+	if r := m.addrs.podRange(ip); r.known() {
+		return r.prefix
+	}
+	return around(ip)
+}
