@@ -104,7 +104,7 @@ func runCheck(ctx context.Context, o checkOptions) error {
 	case "healthy":
 		return nil
 	case "unknown":
-		return blindGate(out.TooLittle)
+		return s.blindGate(out.TooLittle)
 	}
 	return findingsError{}
 }
@@ -129,7 +129,7 @@ func judgeCheck(s *sight, o checkOptions) checkJSON {
 		out.Verdict = failStall
 	case len(out.Risks) > 0 && o.failOn == failRisk:
 		out.Verdict = failRisk
-	case len(out.TooLittle) > 0 && !o.partial:
+	case len(out.TooLittle) > 0 && !o.partial, len(s.damaged) > 0:
 		out.Verdict = "unknown"
 	}
 	return out

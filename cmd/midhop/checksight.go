@@ -66,6 +66,7 @@ type sight struct {
 	waiting   []string               // facts whose first look is not complete
 	watched   time.Duration
 	recorded  bool
+	damaged   []string // what a recording lacks
 }
 
 // nodeNames returns the names of all nodes that the inventory knows, sorted.
@@ -137,6 +138,7 @@ func seeRecording(ctx context.Context, o sightOptions, ask func(context.Context,
 		select {
 		case err := <-last.ended:
 			bad.end()
+			g.damaged(bad)
 			if err != nil {
 				return fmt.Errorf("%s: %w", rec.name, err)
 			}
@@ -172,6 +174,18 @@ type gathering struct {
 	byID     map[string]int
 	recorded bool
 	wrap     func(tracer.Sink) tracer.Sink
+}
+
+// damaged notes what could not be read of a recording: who does not know it all cannot say that all is well.
+func (g *gathering) damaged(bad *badLines) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case bad.cut:
+		g.sight.damaged = append(g.sight.damaged, "the recording is cut off: it ends inside a line")
+	case bad.count() > 0:
+		g.sight.damaged = append(g.sight.damaged, plural(bad.count(), "line")+" of the recording could not be read")
+	}
 }
 
 func newGathering(expects []string) *gathering {
@@ -327,7 +341,7 @@ func (f *flow) settle(ctx context.Context) error {
 // tooLittle says, each in words for people, why a gate cannot answer for the whole: what was not looked at, or not from
 // where it would have to be. Empty where it can.
 func (s *sight) tooLittle() []string {
-	var why []string
+	why := slices.Clone(s.damaged)
 	c := &s.snap.Coverage
 	if len(s.waiting) > 0 {
 		why = append(why, fmt.Sprintf("the first look at %s did not end in time", listed(s.waiting)))
@@ -360,11 +374,15 @@ func listed(words []string) string {
 }
 
 // blindGate is how a gate ends that saw too little: exit 3, unless a part is enough.
-func blindGate(why []string) error {
+func (s *sight) blindGate(why []string) error {
+	remedy := "let every node be watched, or answer for what is seen with --partial"
+	if len(s.damaged) > 0 {
+		remedy = "a recording that is whole: what is missing of this one may be what counts"
+	}
 	return blindError{
 		cause:  errors.New("too little was seen to say that all is well: " + strings.Join(why, "; ")),
 		effect: "the gate stays shut",
-		remedy: "let every node be watched, or answer for what is seen with --partial",
+		remedy: remedy,
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 const doctorPatience = 2 * time.Second
 
 func newDoctor() *cobra.Command {
-	var output, why string
+	var output, why, names string
 	var hub hubOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -38,6 +38,13 @@ nobody who may write there, agents that claim other nodes' addresses, and such a
 			}
 			if hub.url != "" {
 				return doctorHub(cmd.Context(), cmd.OutOrStdout(), hub, output)
+			}
+			var nodes []event.Node
+			if names != "" {
+				var err error
+				if nodes, err = readNodes(cmd.Context(), names); err != nil {
+					return err
+				}
 			}
 			var blind error
 			// What does not serve is the answer here, so it is not logged as well.
@@ -61,6 +68,9 @@ nobody who may write there, agents that claim other nodes' addresses, and such a
 			} else {
 				err = writeDoctor(cmd.OutOrStdout(), &s)
 			}
+			if err == nil && nodes != nil && output == "text" {
+				err = writeNetwork(cmd.OutOrStdout(), nodes, s.Host.Node)
+			}
 			if err != nil {
 				return err
 			}
@@ -69,6 +79,7 @@ nobody who may write there, agents that claim other nodes' addresses, and such a
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	hub.register(cmd.Flags(), "say what is wrong with a hub's stream of facts instead")
+	cmd.Flags().StringVar(&names, "nodes", "", "nodes `file`: say which network plugin its nodes have, what follows for addresses, and which node this machine is; with -o text")
 	cmd.Flags().StringVar(&why, "why", "", "tell of one `fact` only, such as nat, why no better rung serves")
 	return cmd
 }

@@ -43,7 +43,7 @@ func TestDoctorAsksForOneFact(t *testing.T) {
 	if got, err := onlyFact(probes, "nat"); err != nil || len(got) != 1 || got[0].Fact != "nat" {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if _, err := onlyFact(probes, "nonsense"); exitWith(&bytes.Buffer{}, err) != exitUsage || !strings.Contains(err.Error(), "retransmit, nat") {
+	if _, err := onlyFact(probes, "nonsense"); exitWith(&bytes.Buffer{}, newRoot(), err) != exitUsage || !strings.Contains(err.Error(), "retransmit, nat") {
 		t.Errorf("an unknown fact gives %v, want a usage error", err)
 	}
 }

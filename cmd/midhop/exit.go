@@ -75,8 +75,8 @@ type explained interface {
 	Remedy() string
 }
 
-// exitWith prints an error for people and returns the exit code that scripts rely on.
-func exitWith(w io.Writer, err error) int {
+// exitWith prints an error of a command for people and returns the exit code that scripts rely on.
+func exitWith(w io.Writer, cmd *cobra.Command, err error) int {
 	var (
 		usage    usageError
 		findings findingsError
@@ -94,7 +94,12 @@ func exitWith(w io.Writer, err error) int {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintf(w, "midhop: %v\n  remedy: midhop help\n", err)
+		fmt.Fprintf(w, "midhop: %v\n", err)
+		var e explained
+		if errors.As(err, &e) && e.Effect() != "" {
+			fmt.Fprintf(w, "  effect: %s\n", e.Effect())
+		}
+		fmt.Fprintf(w, "  remedy: %s\n", remedyOf(cmd, err))
 		return exitUsage
 	}
 	explain(w, "midhop: ", err)

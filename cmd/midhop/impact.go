@@ -108,7 +108,7 @@ func runImpact(ctx context.Context, o impactOptions) error {
 	switch {
 	case out.Sockets > o.most:
 		out.Verdict = "too_many"
-	case len(out.TooLittle) > 0 && !o.partial:
+	case len(out.TooLittle) > 0 && !o.partial, len(s.damaged) > 0:
 		out.Verdict = "unknown"
 	default:
 		out.Verdict = "fine"
@@ -125,7 +125,7 @@ func runImpact(ctx context.Context, o impactOptions) error {
 	case "too_many":
 		return findingsError{}
 	case "unknown":
-		return blindGate(out.TooLittle)
+		return s.blindGate(out.TooLittle)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/midhop/midhop/tracer"
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/fleet"
 	"github.com/midhop/midhop/tracer/kubeaccess"
 	"github.com/midhop/midhop/tracer/source/kube"
 )
@@ -34,6 +36,9 @@ func (o *kubeOptions) wanted() bool {
 	return o.use || o.access.Kubeconfig != "" || o.access.Context != "" || kubeaccess.InCluster()
 }
 
+// named says whether the user names an API without asking for it by --kube.
+func (o *kubeOptions) named() bool { return o.access.Kubeconfig != "" || o.access.Context != "" }
+
 // open returns the API as a source of facts; node is the one whose pods are read. It does not ask the API anything: that it
 // does not answer is no reason not to start.
 func (o *kubeOptions) open(node string, log *slog.Logger) (*kube.Source, error) {
@@ -43,12 +48,16 @@ func (o *kubeOptions) open(node string, log *slog.Logger) (*kube.Source, error) 
 	kubeaccess.LogTo(details(log))
 	access, err := kubeaccess.Open(o.access)
 	if errors.Is(err, kubeaccess.ErrNone) {
-		return nil, usagef("--kube: %w; name one with --kubeconfig, or the nodes with --nodes", err)
+		remedy := "--kubeconfig FILE names one, --nodes FILE the nodes"
+		if kubeaccess.PodWithoutAccount() {
+			remedy = podNames
+		}
+		return nil, usageRemedy(remedy, fmt.Errorf("--kube: %w", err))
 	}
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return kube.New(kube.Options{Config: access.Config, Node: node, Namespace: o.access.Namespace, Log: log, Details: details(log)})
+	return kube.New(kube.Options{Config: access.Config, Node: node, Addresses: fleet.OwnAddresses(), Namespace: o.access.Namespace, Log: log, Details: details(log)})
 }
 
 // own returns the API as a source of what an agent may say of itself: its Node object and its pods. Whoever holds the
@@ -64,6 +73,9 @@ func (o *kubeOptions) own(node string, log *slog.Logger) (*kube.Source, error) {
 		BackoffMax: ownBackoff, // every node of the cluster has one of these
 	})
 }
+
+// podNames says what names would need in a pod that has no service account.
+const podNames = "a service account whose token is mounted (automountServiceAccountToken) and which may list and watch nodes, pods, services and endpointslices, as midhop deploy prints it; or --nodes FILE"
 
 // ownBackoff is the longest pause between two attempts of an agent while the API fails: thousands of them meet one server
 // that comes back.

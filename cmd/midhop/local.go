@@ -12,6 +12,7 @@ import (
 	"github.com/midhop/midhop/tracer"
 	"github.com/midhop/midhop/tracer/event"
 	"github.com/midhop/midhop/tracer/fleet"
+	"github.com/midhop/midhop/tracer/kubeaccess"
 	"github.com/midhop/midhop/tracer/model"
 	"github.com/midhop/midhop/tracer/source/ask"
 	"github.com/midhop/midhop/tracer/source/kube"
@@ -110,11 +111,20 @@ func openLocal(ctx context.Context, o localOptions, log *slog.Logger) (*localWat
 	host := fleet.ThisHost(o.node)
 	var nodes *nodefile.Source
 	if o.nodes != "" {
-		if nodes, err = openNodes(ctx, o.nodes); err != nil {
+		list, err := readNodes(ctx, o.nodes)
+		if err != nil {
 			return nil, err
 		}
+		host.Node = whichNode(list, host.Node, o.node != "", log)
+		nodes = nodefile.New(list, time.Now())
+	}
+	if o.nodes != "" && !o.kube.use && o.kube.named() {
+		log.Warn("the names come from the nodes file: --kubeconfig and --context are not used beside --nodes", "remedy", "leave one of them out, or --kube for both")
 	}
 	var api *kube.Source
+	if o.nodes == "" && !o.kube.wanted() && kubeaccess.PodWithoutAccount() {
+		log.Warn("this pod has no service account's token: nodes and pods will have no names", "remedy", podNames)
+	}
 	if o.nodes == "" && o.kube.wanted() || o.kube.use {
 		if api, err = o.kube.open(host.Node, log); err != nil {
 			return nil, err

@@ -37,11 +37,12 @@ func run(program string, args []string) int {
 		asPlugin(root)
 	}
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	context.AfterFunc(ctx, stop) // whoever asks a second time does not want to wait for what is being put away
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil && ctx.Err() != nil {
 		return exitInterrupted
 	}
-	return exitWith(os.Stderr, err)
+	return exitWith(os.Stderr, cmd, err)
 }
 
 // newRoot builds the command tree. Without a subcommand midhop is the live TUI on a terminal and `midhop watch` in a pipe.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/fleet"
 	"github.com/midhop/midhop/tracer/report"
+	"github.com/midhop/midhop/tracer/source/kubenode"
 	"github.com/midhop/midhop/tracer/source/nodefile"
 )
 
@@ -44,4 +48,38 @@ func readNodes(ctx context.Context, path string) ([]event.Node, error) {
 		fmt.Fprintf(os.Stderr, "midhop: nodes file %s: %s\n", report.Clean(name), report.Clean(w))
 	}
 	return list.Nodes, err
+}
+
+// whichNode finds this machine among the nodes of a file: what is its own must not be taken for another node's. A name that the user
+// gives stands; where it is none of theirs, the user hears which it may be.
+func whichNode(nodes []event.Node, name string, given bool, log *slog.Logger) string {
+	own, why := kubenode.Which(nodes, name, fleet.OwnAddresses())
+	there := slices.ContainsFunc(nodes, func(n event.Node) bool { return n.Name == name })
+	switch {
+	case own == name:
+	case given && there && own != "":
+		log.Warn("--node names another node than the one that has this machine's addresses", "node", name, "remedy", "--node "+own+" ("+why+")")
+	case given && there, !given && own != "":
+		if !given {
+			log.Info("this machine is found among the nodes", "host name", name, "node", own, "because", why)
+			name = own
+		}
+	default:
+		remedy := "--node NAME, or MIDHOP_NODE"
+		if own != "" {
+			remedy = "--node " + own + " (" + why + "), or MIDHOP_NODE"
+		} else if near := nearest(name, namesOf(nodes)); near != "" {
+			remedy = "--node " + near + ", if that is meant; or MIDHOP_NODE"
+		}
+		log.Warn("this machine is none of the nodes in the file, by its addresses or by this name: its own addresses may be taken for another node's", "node", name, "remedy", remedy)
+	}
+	return name
+}
+
+func namesOf(nodes []event.Node) []string {
+	names := make([]string, len(nodes))
+	for i := range nodes {
+		names[i] = nodes[i].Name
+	}
+	return names
 }

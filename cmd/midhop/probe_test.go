@@ -323,7 +323,7 @@ func TestNoHubMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	if code := exitWith(&b, noHubMessage(t.Context(), access, nil)); code != exitBlind {
+	if code := exitWith(&b, newRoot(), noHubMessage(t.Context(), access, nil)); code != exitBlind {
 		t.Errorf("exit code %d", code)
 	}
 	if want := "kubectl midhop probe --context test node-a (or node-b)"; !strings.Contains(b.String(), want) {

@@ -42,52 +42,56 @@ func openRecording(ctx context.Context, path string) (*recording, error) {
 		r.name, r.pipe = "standard input", true
 	} else {
 		var err error
-		if file, err = os.Open(path); err != nil {
-			return nil, usageError{err}
+		if file, err = await(ctx, func() (*os.File, error) { return os.Open(path) }); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			return nil, usageRemedy(recordOne, err)
 		}
 		if info, err := file.Stat(); err == nil && info.IsDir() {
 			file.Close()
-			return nil, usagef("%s is a directory, not a recording", path)
+			return nil, usageRemedy(recordOne, fmt.Errorf("%s is a directory, not a recording", path))
 		}
 		r.close = func() { file.Close() }
 	}
 	r.file = file
-	// A read of a pipe cannot be called off, so it is waited for on another goroutine.
-	done := make(chan error, 1)
-	go func() { done <- r.peek(file) }()
-	select {
-	case err := <-done:
-		if err != nil {
+	if _, err := await(ctx, func() (any, error) { return nil, r.peek(file) }); err != nil {
+		if ctx.Err() == nil { // else it is still being read
 			r.close()
-			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
-		return r, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, err
 	}
+	return r, nil
 }
 
-// peek reads up to the first good line, and puts what it read back before the rest.
+// peek reads up to the first good line, and puts what it read back before the rest. What has none is no recording.
 func (r *recording) peek(file io.Reader) error {
 	plain, err := jsonl.Plain(file)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", r.name, err)
 	}
 	var read bytes.Buffer
-	for range peekLines {
+	var first *stream.LineError
+	found := false
+	for i := range peekLines {
 		line, err := plain.ReadSlice('\n')
 		read.Write(line)
-		if e, bad := event.Decode(line); bad == nil && len(line) > 0 {
+		e, bad := event.Decode(line)
+		switch {
+		case len(bytes.TrimSpace(line)) == 0:
+		case bad == nil:
+			found = true
 			r.opening = e
 			r.started, _ = e.Body.(*event.Started)
-			break
+		case first == nil:
+			first = &stream.LineError{Line: i + 1, Err: bad}
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			break // whoever reads on meets it again
+		if found || err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			break // whoever reads on meets the error again
 		}
 	}
-	if read.Len() == 0 {
-		return errors.New("holds no events")
+	if !found {
+		return recordingError(r.name, read.Bytes()[:min(read.Len(), 4<<10)], first)
 	}
 	r.in = io.MultiReader(&read, plain)
 	return nil
@@ -139,12 +143,14 @@ type badLines struct {
 	held *strings.Builder // where they wait while a screen is shown; nil: they are told at once
 	told int
 	more int
+	cut  bool // the recording ends inside a line
 }
 
 // badLinesTold is how many bad lines are told one by one.
 const badLinesTold = 10
 
 func (b *badLines) tell(bad *stream.LineError) {
+	b.cut = b.cut || errors.Is(bad.Err, stream.ErrTruncated)
 	if b.told == badLinesTold {
 		b.more++
 		return

@@ -51,6 +51,15 @@ func readLine(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
+// OwnAddresses are those of this network namespace's interfaces; nil where they cannot be listed.
+func OwnAddresses() (out []netip.Addr) {
+	fact, _ := ownAddresses("", "")
+	for _, a := range fact.Node.Addresses {
+		out = append(out, a.IP)
+	}
+	return out
+}
+
 // ownAddresses lists the addresses of this network namespace's interfaces: the surest word on which node holds an
 // address, with any network plug-in. Loopback and link-local ones name no node and are left out.
 func ownAddresses(node, bootID string) (event.NodeFact, bool) {

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -26,8 +29,32 @@ type Access struct {
 	Context   string // empty in a pod
 }
 
+// ConfigError says what is wrong with a kubeconfig, and what helps.
+type ConfigError struct {
+	cause  error
+	remedy string
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string { return e.cause.Error() }
+
+// Unwrap returns the cause.
+func (e *ConfigError) Unwrap() error { return e.cause }
+
+// Effect is said nowhere else: what follows depends on who asked.
+func (e *ConfigError) Effect() string { return "" }
+
+// Remedy is what helps.
+func (e *ConfigError) Remedy() string { return e.remedy }
+
 // ErrNone is what Open returns where nothing says which cluster is meant.
 var ErrNone = errors.New("no kubeconfig, and not in a pod with a service account")
+
+// PodWithoutAccount says whether this process runs in a pod that may not speak to its cluster: no service account is mounted.
+func PodWithoutAccount() bool {
+	_, err := rest.InClusterConfig()
+	return err != nil && os.Getenv("KUBERNETES_SERVICE_HOST") != "" && os.Getenv("KUBERNETES_SERVICE_PORT") != ""
+}
 
 // InCluster says whether this process runs in a pod that has a service account.
 func InCluster() bool {
@@ -44,6 +71,12 @@ func Open(o Options) (*Access, error) {
 	raw, err := loader.RawConfig()
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	if o.Kubeconfig != "" && len(raw.Contexts)+len(raw.Clusters) == 0 {
+		return nil, &ConfigError{fmt.Errorf("kubeconfig %s: names no cluster", o.Kubeconfig), "kubectl config view --raw shows one that does; without --kubeconfig, KUBECONFIG and ~/.kube/config are read"}
+	}
+	if _, there := raw.Contexts[o.Context]; o.Context != "" && !there {
+		return nil, &ConfigError{fmt.Errorf("kubeconfig: context %q does not exist; there are: %s", o.Context, strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")), "kubectl config get-contexts"}
 	}
 	if o.Kubeconfig == "" && o.Context == "" && len(raw.Contexts)+len(raw.Clusters) == 0 {
 		cfg, err := rest.InClusterConfig()
@@ -63,6 +96,9 @@ func Open(o Options) (*Access, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
+	if p := cfg.AuthProvider; p != nil {
+		return nil, &ConfigError{fmt.Errorf("kubeconfig: its user signs in by the auth-provider %q, which client-go and kubectl have given up", p.Name), authRemedy(p.Name)}
+	}
 	a := &Access{Config: cfg, Context: raw.CurrentContext}
 	if o.Context != "" {
 		a.Context = o.Context
@@ -71,6 +107,19 @@ func Open(o Options) (*Access, error) {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
 	return a, nil
+}
+
+// authRemedy says what has come in the place of an auth-provider.
+func authRemedy(name string) string {
+	switch name {
+	case "gcp":
+		return "gke-gcloud-auth-plugin: gcloud components install gke-gcloud-auth-plugin, then gcloud container clusters get-credentials CLUSTER"
+	case "azure":
+		return "kubelogin: kubelogin convert-kubeconfig"
+	case "oidc":
+		return "an exec plugin for OIDC, such as kubectl oidc-login (kubelogin), as the user's exec entry"
+	}
+	return "an exec plugin of the provider's, as the user's exec entry"
 }
 
 func ownNamespace() string {

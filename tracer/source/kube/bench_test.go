@@ -240,7 +240,8 @@ func BenchmarkMemory(b *testing.B) {
 
 // BenchmarkMemoryInformers is the same by informers as they come, for comparison.
 func BenchmarkMemoryInformers(b *testing.B) {
-	c, err := newClients(serveLarge(b))
+	config := serveLarge(b)
+	c, err := newClients(config, newCredentials(config))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,13 +1,11 @@
 package kube
 
 import (
-	"net/netip"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/source/kubenode"
 )
 
 var ciliumVersion = schema.GroupVersion{Group: "cilium.io", Version: "v2"}
@@ -16,12 +14,18 @@ var ciliumVersion = schema.GroupVersion{Group: "cilium.io", Version: "v2"}
 type CiliumNode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              struct {
-		Addresses []struct {
-			Type string `json:"type"`
-			IP   string `json:"ip"`
-		} `json:"addresses"`
-	} `json:"spec"`
+	Spec              CiliumSpec `json:"spec"`
+}
+
+// CiliumSpec is what is read of its spec.
+type CiliumSpec struct {
+	Addresses []kubenode.CiliumAddress `json:"addresses"`
+	IPAM      CiliumIPAM               `json:"ipam"`
+}
+
+// CiliumIPAM says from which ranges the agent gives pods addresses.
+type CiliumIPAM struct {
+	PodCIDRs []string `json:"podCIDRs"`
 }
 
 // CiliumNodeList is a list of them.
@@ -35,6 +39,7 @@ type CiliumNodeList struct {
 func (n *CiliumNode) DeepCopyObject() runtime.Object {
 	out := &CiliumNode{TypeMeta: n.TypeMeta, ObjectMeta: *n.ObjectMeta.DeepCopy()}
 	out.Spec.Addresses = append(out.Spec.Addresses, n.Spec.Addresses...)
+	out.Spec.IPAM.PodCIDRs = append(out.Spec.IPAM.PodCIDRs, n.Spec.IPAM.PodCIDRs...)
 	return out
 }
 
@@ -51,16 +56,4 @@ func addCilium(s *runtime.Scheme) error {
 	s.AddKnownTypes(ciliumVersion, &CiliumNode{}, &CiliumNodeList{})
 	metav1.AddToGroupVersion(s, ciliumVersion)
 	return nil
-}
-
-// addresses returns those that the Node object does not have.
-func (n *CiliumNode) addresses() (out []event.Address) {
-	for _, a := range n.Spec.Addresses {
-		ip, err := netip.ParseAddr(a.IP)
-		if err != nil || a.Type == "InternalIP" || a.Type == "ExternalIP" {
-			continue
-		}
-		out = append(out, event.Address{IP: ip.Unmap(), From: "CiliumNode " + a.Type})
-	}
-	return out
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"net/http"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +20,7 @@ type clients struct {
 	core, discovery, coordination, cilium rest.Interface
 }
 
-func newClients(base *rest.Config) (*clients, error) {
+func newClients(base *rest.Config, creds *credentials) (*clients, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{
@@ -43,10 +44,17 @@ func newClients(base *rest.Config) (*clients, error) {
 		cfg.BearerToken, cfg.BearerTokenFile = "", ""
 		cfg.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
 	}
+	creds.watch(cfg)
 	shared, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes API %s: %w", base.Host, err)
 	}
+	own := *shared // client-go hands out its default client where nothing is configured
+	own.Transport = calledOff(shared.Transport)
+	if shared.Transport == nil {
+		own.Transport = calledOff(http.DefaultTransport)
+	}
+	shared = &own
 	client := func(gv schema.GroupVersion, proto bool) (rest.Interface, error) {
 		own := rest.CopyConfig(cfg)
 		own.GroupVersion = &gv

@@ -155,10 +155,13 @@ func (f *follower) Watch(o metav1.ListOptions) (watch.Interface, error) {
 // impatient says that the API is slow unless the returned function is called in time.
 func (f *follower) impatient(ctx context.Context) func() {
 	slow := f.s.opts.slow
+	sent := f.s.creds.sent.Load()
 	t := time.AfterFunc(slow, func() {
-		f.tell(ctx, func(now time.Time) []event.Synced {
-			return f.s.health.fails(f.resource, "the API has not answered for "+slow.String(), now)
-		})
+		why := f.s.creds.hangs(sent, slow.String())
+		if why == "" {
+			why = "the API has not answered for " + slow.String()
+		}
+		f.tell(ctx, func(now time.Time) []event.Synced { return f.s.health.fails(f.resource, why, now) })
 	})
 	return func() { t.Stop() }
 }
@@ -168,7 +171,11 @@ func (f *follower) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if why, failed := reason(err); failed {
+	why, failed := f.s.creds.blames(err), true
+	if why == "" {
+		why, failed = reason(err)
+	}
+	if failed {
 		f.tell(ctx, func(now time.Time) []event.Synced { return f.s.health.fails(f.resource, why, now) })
 	}
 }

@@ -63,8 +63,24 @@ func (h *health) fails(resource, why string, now time.Time) []event.Synced {
 		r.since = now
 	}
 	r.why = why
-	h.log.Warn("cannot follow a resource of the Kubernetes API; what is known stands", "resource", resource, "reason", why)
+	if !h.told(resource, why) {
+		h.log.Warn("cannot follow a resource of the Kubernetes API; what is known stands", "resource", resource, "reason", why)
+	}
 	return h.news()
+}
+
+// told says whether another resource has failed for the same reason, and that is no matter of the resource: what ails the credentials
+// ails all of them, and is said once.
+func (h *health) told(resource, why string) bool {
+	if !strings.HasPrefix(why, "the credential plugin ") {
+		return false
+	}
+	for name, r := range h.resources {
+		if name != resource && r.why == why {
+			return true
+		}
+	}
+	return false
 }
 
 // works notes that a resource is followed; first says that its first look is complete.

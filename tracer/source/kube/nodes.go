@@ -16,7 +16,7 @@ import (
 type nodeState struct {
 	node   event.Node      // what the Node object says, its causes dated
 	there  bool            // the object exists
-	tunnel []event.Address // from CiliumNode
+	beside kubenode.Beside // what CiliumNode says
 	past   []event.Cause   // what happened to it under our eyes: rebooted, recreated
 	lease  *event.Cause
 	drain  time.Time // its first pod was evicted
@@ -94,9 +94,20 @@ func objectOf(n *corev1.Node) *kubenode.Object {
 
 // checkName warns where the node that pods are asked for is none of the cluster: they would be nameless, silently.
 func (s *Source) checkName() {
-	if n := s.nodes[s.opts.Node]; s.opts.Node != "" && (n == nil || !n.there) {
-		s.opts.Log.Warn("this machine is no node of the cluster by this name: pods on it will have no names", "node", s.opts.Node, "remedy", "--node NAME, or MIDHOP_NODE")
+	if n := s.nodes[s.opts.Node]; s.opts.Node == "" || n != nil && n.there {
+		return
 	}
+	remedy := "--node NAME, or MIDHOP_NODE"
+	var nodes []event.Node
+	for _, n := range s.nodes {
+		if n.there {
+			nodes = append(nodes, n.node)
+		}
+	}
+	if own, why := kubenode.Which(nodes, s.opts.Node, s.opts.Addresses); own != "" {
+		remedy = "--node " + own + " (" + why + "), or MIDHOP_NODE"
+	}
+	s.opts.Log.Warn("this machine is no node of the cluster by this name: pods on it will have no names", "node", s.opts.Node, "remedy", remedy)
 }
 
 func (s *Source) node(name string) *nodeState {
@@ -149,7 +160,8 @@ func (k nodeKeeper) remove(b *batch, n *nodeState, why event.Cause) {
 	gone := n.whole()
 	gone.Causes = replace(gone.Causes, why)
 	b.add(event.NodeChanged, &event.NodeFact{What: "removed", Node: gone})
-	*n = nodeState{tunnel: n.tunnel}
+	*n = nodeState{beside: n.beside}
+	k.s.claims.Drop(gone.Name)
 }
 
 // recreated is what is told of a machine that has another's name.
@@ -171,7 +183,7 @@ func (k nodeKeeper) drop(b *batch, key any) {
 	}
 	k.s.graves[key.(string)] = n.node.UID
 	k.remove(b, n, event.Cause{What: event.CauseDeleted, From: "the Node object is gone", Since: b.now})
-	if len(n.tunnel) == 0 {
+	if n.beside.Empty() {
 		delete(k.s.nodes, key.(string))
 	}
 }
@@ -181,12 +193,7 @@ func (k nodeKeeper) settle(*batch) {}
 // whole joins what the resources say of a node.
 func (n *nodeState) whole() event.Node {
 	w := n.node
-	w.Addresses = slices.Clone(w.Addresses)
-	for _, a := range n.tunnel {
-		if !slices.ContainsFunc(w.Addresses, func(o event.Address) bool { return o.IP == a.IP }) {
-			w.Addresses = append(w.Addresses, a)
-		}
-	}
+	n.beside.Add(&w)
 	w.Causes = append(slices.Clone(n.past), w.Causes...)
 	if n.lease != nil {
 		w.Causes = append(w.Causes, *n.lease)
@@ -214,6 +221,9 @@ func (s *Source) tellNode(b *batch, n *nodeState) {
 		what = "rebooted"
 	}
 	n.told = w
+	for _, clash := range s.claims.Take(&w) {
+		s.opts.Log.Warn(clash)
+	}
 	b.add(event.NodeChanged, &event.NodeFact{What: what, Node: w})
 }
 
@@ -229,15 +239,15 @@ func replace(list []event.Cause, c event.Cause) []event.Cause {
 
 type ciliumKeeper struct{ s *Source }
 
-// tunnel is what is kept of a CiliumNode.
-type tunnel struct {
-	node      string
-	addresses []event.Address
+// beside is what is kept of a CiliumNode.
+type beside struct {
+	node string
+	says kubenode.Beside
 }
 
 func (k ciliumKeeper) key(obj any) any {
 	switch o := obj.(type) {
-	case *tunnel:
+	case *beside:
 		return o.node
 	case *CiliumNode:
 		return o.Name
@@ -247,7 +257,7 @@ func (k ciliumKeeper) key(obj any) any {
 
 func (k ciliumKeeper) keys() (all []any) {
 	for name, n := range k.s.nodes {
-		if len(n.tunnel) > 0 {
+		if !n.beside.Empty() {
 			all = append(all, name)
 		}
 	}
@@ -256,14 +266,14 @@ func (k ciliumKeeper) keys() (all []any) {
 
 func (k ciliumKeeper) read(obj any) any {
 	if o, ok := obj.(*CiliumNode); ok {
-		return &tunnel{o.Name, o.addresses()}
+		return &beside{o.Name, kubenode.Cilium(o.Spec.Addresses, o.Spec.IPAM.PodCIDRs)}
 	}
 	return obj
 }
 
 func (k ciliumKeeper) put(b *batch, key, record any) {
 	n := k.s.node(key.(string))
-	n.tunnel = record.(*tunnel).addresses
+	n.beside = record.(*beside).says
 	k.s.tellNode(b, n)
 }
 
@@ -272,7 +282,7 @@ func (k ciliumKeeper) drop(b *batch, key any) {
 	if n == nil {
 		return
 	}
-	n.tunnel = nil
+	n.beside = kubenode.Beside{}
 	if !n.there {
 		delete(k.s.nodes, key.(string))
 		return

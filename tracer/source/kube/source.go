@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/source/kubenode"
 )
 
 // name is the source of every fact of this package.
@@ -24,6 +26,8 @@ type Options struct {
 	// Node restricts pods to those of one node, the one that sockets are watched on: nobody holds all pods of a large
 	// cluster in every agent. Nodes and services are of the whole cluster all the same, since they name what is crossed.
 	Node string
+	// Addresses are this machine's own, by which it is found among the nodes where its name is none of theirs.
+	Addresses []netip.Addr
 	// Own restricts everything to the node itself, for an agent whose hub knows the rest: its Node object and its pods.
 	Own bool
 	// Namespace restricts pods and services; empty for all.
@@ -38,6 +42,7 @@ type Options struct {
 type Source struct {
 	opts    Options
 	clients *clients
+	creds   *credentials
 	out     chan []event.Event
 	suspect chan string
 	health  *health
@@ -48,6 +53,7 @@ type Source struct {
 	pods     map[podKey]podState
 	services map[serviceKey]*serviceState
 	slices   map[sliceKey]*sliceState
+	claims   kubenode.Claims
 }
 
 // New prepares a source. It fails on a configuration that cannot be used, and not because the API does not answer.
@@ -61,12 +67,13 @@ func New(opts Options) (*Source, error) {
 	if opts.slow <= 0 {
 		opts.slow = slowAfter
 	}
-	c, err := newClients(opts.Config)
+	creds := newCredentials(opts.Config)
+	c, err := newClients(opts.Config, creds)
 	if err != nil {
 		return nil, err
 	}
 	s := &Source{
-		opts: opts, clients: c,
+		opts: opts, clients: c, creds: creds,
 		out:      make(chan []event.Event),
 		suspect:  make(chan string, 64),
 		nodes:    make(map[string]*nodeState),

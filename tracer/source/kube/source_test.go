@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/source/kubenode"
 )
 
 var created = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
@@ -504,15 +505,15 @@ func TestSlow(t *testing.T) {
 func TestTunnelAddresses(t *testing.T) {
 	a := cluster(t)
 	c := &CiliumNode{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}
-	c.Spec.Addresses = append(c.Spec.Addresses, struct {
-		Type string `json:"type"`
-		IP   string `json:"ip"`
-	}{"CiliumInternalIP", "10.0.1.77"})
+	c.Spec.Addresses = append(c.Spec.Addresses, kubenode.CiliumAddress{Type: "CiliumInternalIP", IP: "10.0.1.77"})
+	c.Spec.IPAM.PodCIDRs = []string{"10.0.1.0/24"}
 	a.put("ciliumnodes", c)
 	_, got := watching(t, Options{Config: a.config()})
 	got.next("the tunnel's address", func(b event.Body) bool {
 		n, ok := b.(*event.NodeFact)
-		return ok && slices.Contains(n.Node.Addresses, event.Address{IP: netip.MustParseAddr("10.0.1.77"), From: "CiliumNode CiliumInternalIP"})
+		return ok && slices.Contains(n.Node.Addresses, event.Address{IP: netip.MustParseAddr("10.0.1.77"), From: "CiliumNode CiliumInternalIP"}) &&
+			slices.Equal(n.Node.PodCIDRs, []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}) && n.Node.PodCIDRsFrom == "CiliumNode spec.ipam.podCIDRs" &&
+			n.Node.PodCIDRsOwn.OK && len(n.Node.PodCIDRsOwn.V) == 0 && n.Node.Plugin == "cilium"
 	})
 }
 

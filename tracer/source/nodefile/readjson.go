@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // syntaxError is text that is not JSON.
@@ -33,6 +34,9 @@ func badJSON(err error, at int64) error {
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
+		if strings.Contains(syntax.Error(), `'\n' in string literal`) { // no writer of JSON breaks a text: it was cut off, and a line ended
+			return remedied{&syntaxError{err, true}, theCommand + " once more"}
+		}
 		return &syntaxError{fmt.Errorf("%w (byte %d)", err, at), false}
 	}
 	return err
