@@ -50,7 +50,7 @@ var table = map[string]rule{
 	"tracer/source/conntrack": {ours: []string{"tracer/compact", "tracer/event", "tracer/tick"}, others: append([]string{"github.com/ti-mo/conntrack", "github.com/ti-mo/netfilter", "github.com/mdlayher/netlink"}, golangX...)},
 	"tracer/source/bpfnat":    {ours: []string{"tracer/compact", "tracer/event", "tracer/tick"}, others: append([]string{"github.com/cilium/ebpf"}, golangX...)},
 	"tracer/source/kubenode":  {ours: []string{"tracer/event"}}, // what a Node object means, for the two that meet one
-	"tracer/source/kube":      {ours: []string{"tracer/event", "tracer/source/kubenode"}, others: append([]string{"k8s.io", "github.com/go-logr/logr"}, golangX...)},
+	"tracer/source/kube":      {ours: []string{"tracer/event", "tracer/kubeaccess", "tracer/source/kubenode"}, others: append([]string{"k8s.io", "github.com/go-logr/logr"}, golangX...)},
 	"tracer/kubeaccess": {others: append([]string{"k8s.io", "sigs.k8s.io/yaml"}, golangX...), // what it starts is shown as YAML
 		tests: []string{"tracer/kubeaccess/apitest"}},
 	"tracer/kubeaccess/apitest": {others: []string{"k8s.io", "github.com/gorilla/websocket"}}, // for tests only

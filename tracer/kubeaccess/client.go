@@ -33,7 +33,9 @@ func NewClient(a *Access) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes API %s: %w", a.Config.Host, err)
 	}
-	return &Client{client: client, base: strings.TrimSuffix(base.String(), "/")}, nil
+	called := *client // client-go hands out its default client where nothing is configured
+	called.Transport = CalledOff(client.Transport)
+	return &Client{client: &called, base: strings.TrimSuffix(base.String(), "/")}, nil
 }
 
 // StatusError is an answer of the API server that is no success.

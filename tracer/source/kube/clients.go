@@ -2,7 +2,6 @@ package kube
 
 import (
 	"fmt"
-	"net/http"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
+
+	"github.com/midhop/midhop/tracer/kubeaccess"
 )
 
 // clients speak to the four groups that are read. A typed clientset would carry every kind there is, at 20 MB.
@@ -49,12 +50,9 @@ func newClients(base *rest.Config, creds *credentials) (*clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes API %s: %w", base.Host, err)
 	}
-	own := *shared // client-go hands out its default client where nothing is configured
-	own.Transport = calledOff(shared.Transport)
-	if shared.Transport == nil {
-		own.Transport = calledOff(http.DefaultTransport)
-	}
-	shared = &own
+	called := *shared // client-go hands out its default client where nothing is configured
+	called.Transport = kubeaccess.CalledOff(shared.Transport)
+	shared = &called
 	client := func(gv schema.GroupVersion, proto bool) (rest.Interface, error) {
 		own := rest.CopyConfig(cfg)
 		own.GroupVersion = &gv

@@ -72,30 +72,3 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// calledOff makes requests end with their context also while a credential plugin runs, which knows none: it then runs on by itself.
-func calledOff(rt http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		type answer struct {
-			response *http.Response
-			err      error
-		}
-		done := make(chan answer, 1)
-		go func() {
-			var a answer
-			a.response, a.err = rt.RoundTrip(r)
-			done <- a
-		}()
-		select {
-		case a := <-done:
-			return a.response, a.err
-		case <-r.Context().Done():
-			go func() {
-				if a := <-done; a.response != nil {
-					_ = a.response.Body.Close()
-				}
-			}()
-			return nil, r.Context().Err()
-		}
-	})
-}
