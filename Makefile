@@ -41,14 +41,19 @@ run: build ## show the lab's incident live: a node dies under 200 connections (r
 deps:
 	$(call need,nft conntrack ip ping iptables-nft-restore,nftables conntrack iproute2 iputils-ping iptables)
 
+# What go test says, with one line at the end: passed, failed, skipped and why. See .ci/tests.
+SUMMARY = mkdir -p bin && $(GO) test -C .ci/tests . && $(GO) build -C .ci/tests -o $(CURDIR)/bin/tests .
+
 .PHONY: test
 test: deps build ## levels 1 to 6: unit, golden, script, kernel and lab tests (root)
 	$(GO) vet ./...
-	$(GO) test -timeout 14m ./...
+	@$(SUMMARY)
+	$(GO) test -json -timeout 14m ./... | bin/tests
 
 .PHONY: test-fast
 test-fast: ## levels 1 to 5: no root, under a minute
-	$(GO) test -timeout 8m ./...
+	@$(SUMMARY)
+	$(GO) test -json -timeout 8m ./... | bin/tests
 
 # What runs in every guest: packages with -pkg, static programs with -bin 'PATH ARGS'. VMFLAGS: -run, -deadline, -log; see .ci/vm.
 KERNELS ?= 5.10 6.1 6.12 6.18 newest arm64 arm64-newest
