@@ -34,6 +34,9 @@ func (p *Probes) TellCgroups(f func(*CgroupRow)) { p.cgroups = f }
 // namespaces of the machine, and also those that no process holds any more. Rows say nothing of an owner. It does nothing
 // where the fact "recovery" stands on the census. It may not run at the same time as Census.
 func (p *Probes) Troubled(ctx context.Context, socket func(*SocketRow)) error {
+	if p.marks != nil {
+		return p.marks.walk(ctx, socket)
+	}
 	if p.troubled == nil {
 		return nil
 	}

@@ -15,6 +15,7 @@ package bpf
 //go:generate object probe probe.bpf.c
 //go:generate object census census.bpf.c
 //go:generate object troubled troubled.bpf.c
+//go:generate object marks marks.bpf.c
 //go:generate object nat nat.bpf.c
 //go:generate object reset reset.bpf.c
 //go:generate object kprobe kprobe.bpf.c

@@ -195,6 +195,9 @@ struct repair_count {
 	__u64 tail_loss;
 };
 
+/* How many marked sockets are looked at in one go. */
+#define MARKS 256
+
 /* Per CPU and ring: sent + dropped is what the probes wanted to say. */
 struct ring_count {
 	__u64 sent;

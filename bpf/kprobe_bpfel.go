@@ -28,6 +28,7 @@ const (
 	kprobeProgResetV6Entry        = "reset_v6_entry"
 	kprobeProgTcpWriteWakeupEntry = "tcp_write_wakeup_entry"
 	kprobeVarHz                   = "hz"
+	kprobeVarListMarks            = "list_marks"
 	kprobeVarNatEventLayout       = "nat_event_layout"
 	kprobeVarNatNetns             = "nat_netns"
 	kprobeVarTcpEventLayout       = "tcp_event_layout"
@@ -99,6 +100,7 @@ type kprobeMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type kprobeVariableSpecs struct {
 	Hz             *ebpf.VariableSpec `ebpf:"hz"`
+	ListMarks      *ebpf.VariableSpec `ebpf:"list_marks"`
 	NatEventLayout *ebpf.VariableSpec `ebpf:"nat_event_layout"`
 	NatNetns       *ebpf.VariableSpec `ebpf:"nat_netns"`
 	TcpEventLayout *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
@@ -146,6 +148,7 @@ func (m *kprobeMaps) Close() error {
 // It can be passed to loadKprobeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kprobeVariables struct {
 	Hz             *ebpf.Variable `ebpf:"hz"`
+	ListMarks      *ebpf.Variable `ebpf:"list_marks"`
 	NatEventLayout *ebpf.Variable `ebpf:"nat_event_layout"`
 	NatNetns       *ebpf.Variable `ebpf:"nat_netns"`
 	TcpEventLayout *ebpf.Variable `ebpf:"tcp_event_layout"`

@@ -40,12 +40,16 @@ type object struct {
 	load func() (*ebpf.CollectionSpec, error)
 }
 
+// typed says whether its programs know sockets by type, and can mark one so that it is found again.
+func (o object) typed() bool { return o.name == objectTCP.name || o.name == objectProbe.name }
+
 var (
 	objectTCP    = object{"tcp", loadTcp}
 	objectRawTCP = object{"rawtcp", loadRawtcp}
 	objectProbe  = object{"probe", loadProbe}
 	objectCensus = object{"census", loadCensus}
 	objectMarked = object{"troubled", loadTroubled}
+	objectMarks  = object{"marks", loadMarks}
 	objectNAT    = object{"nat", loadNat}
 	objectReset  = object{"reset", loadReset}
 	objectKprobe = object{"kprobe", loadKprobe}
@@ -125,6 +129,7 @@ func ladders(natNetns uint32) []ladder {
 			kprobes(entriesBefore517, allOf(knownRegisters, not(deletesEntries)), natSpace)...)...)},
 		{fact: FactRecovery, foot: RungCensus, rungs: []rung{
 			{name: "sk_storage", object: objectMarked, hooks: []hook{{program: troubledProgTroubledSockets}}},
+			{name: listedRung, object: objectMarks, fits: castsPointers, hooks: []hook{{program: marksProgLookAtMarked}}},
 		}},
 		{fact: FactResetSent, rungs: append([]rung{
 			{name: "raw_tp", object: objectReset, fits: tellsWithoutSocket, hooks: []hook{

@@ -52,6 +52,11 @@ var objects = []struct {
 	{"troubled", _TroubledBytes, map[string]reflect.Type{
 		"socket_row": reflect.TypeFor[SocketRow](),
 	}},
+	{"marks", _MarksBytes, map[string]reflect.Type{
+		"socket_row":  reflect.TypeFor[SocketRow](),
+		"marks_asked": reflect.TypeFor[marksAsked](),
+		"marks_found": reflect.TypeFor[marksFound](),
+	}},
 	{"census", _CensusBytes, map[string]reflect.Type{
 		"socket_row": reflect.TypeFor[SocketRow](),
 		"netns_row":  reflect.TypeFor[NetnsRow](),

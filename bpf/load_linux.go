@@ -41,7 +41,8 @@ type Probes struct {
 	ran      *ebpf.Map // which hooks have run
 	repairs  *ebpf.Map // nil where retransmissions are not seen
 	census   *link.Iter
-	troubled *link.Iter // nil where nothing marks sockets
+	troubled *link.Iter // nil where nothing marks sockets, or marks are listed
+	marks    *marks     // nil where nothing lists them
 	rows     []uint64   // buffer of Census
 	cgroups  func(*CgroupRow)
 

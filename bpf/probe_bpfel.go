@@ -21,8 +21,10 @@ const (
 	probeMapHookRan         = "hook_ran"
 	probeMapRingCounts      = "ring_counts"
 	probeMapTroubled        = "troubled"
+	probeMapTroubledAt      = "troubled_at"
 	probeProgTcpWriteWakeup = "tcp_write_wakeup"
 	probeVarHz              = "hz"
+	probeVarListMarks       = "list_marks"
 	probeVarTcpEventLayout  = "tcp_event_layout"
 )
 
@@ -80,6 +82,7 @@ type probeMapSpecs struct {
 	HookRan    *ebpf.MapSpec `ebpf:"hook_ran"`
 	RingCounts *ebpf.MapSpec `ebpf:"ring_counts"`
 	Troubled   *ebpf.MapSpec `ebpf:"troubled"`
+	TroubledAt *ebpf.MapSpec `ebpf:"troubled_at"`
 }
 
 // probeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -87,6 +90,7 @@ type probeMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeVariableSpecs struct {
 	Hz             *ebpf.VariableSpec `ebpf:"hz"`
+	ListMarks      *ebpf.VariableSpec `ebpf:"list_marks"`
 	TcpEventLayout *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
 }
 
@@ -115,6 +119,7 @@ type probeMaps struct {
 	HookRan    *ebpf.Map `ebpf:"hook_ran"`
 	RingCounts *ebpf.Map `ebpf:"ring_counts"`
 	Troubled   *ebpf.Map `ebpf:"troubled"`
+	TroubledAt *ebpf.Map `ebpf:"troubled_at"`
 }
 
 func (m *probeMaps) Close() error {
@@ -124,6 +129,7 @@ func (m *probeMaps) Close() error {
 		m.HookRan,
 		m.RingCounts,
 		m.Troubled,
+		m.TroubledAt,
 	)
 }
 
@@ -132,6 +138,7 @@ func (m *probeMaps) Close() error {
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeVariables struct {
 	Hz             *ebpf.Variable `ebpf:"hz"`
+	ListMarks      *ebpf.Variable `ebpf:"list_marks"`
 	TcpEventLayout *ebpf.Variable `ebpf:"tcp_event_layout"`
 }
 

@@ -28,6 +28,7 @@ const (
 	rawtcpProgTcpReceiveReset   = "tcp_receive_reset"
 	rawtcpProgTcpRetransmitSkb  = "tcp_retransmit_skb"
 	rawtcpVarHz                 = "hz"
+	rawtcpVarListMarks          = "list_marks"
 	rawtcpVarRepairCountLayout  = "repair_count_layout"
 	rawtcpVarRepairKeyLayout    = "repair_key_layout"
 	rawtcpVarTcpEventLayout     = "tcp_event_layout"
@@ -99,6 +100,7 @@ type rawtcpMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type rawtcpVariableSpecs struct {
 	Hz                *ebpf.VariableSpec `ebpf:"hz"`
+	ListMarks         *ebpf.VariableSpec `ebpf:"list_marks"`
 	RepairCountLayout *ebpf.VariableSpec `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.VariableSpec `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
@@ -148,6 +150,7 @@ func (m *rawtcpMaps) Close() error {
 // It can be passed to loadRawtcpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type rawtcpVariables struct {
 	Hz                *ebpf.Variable `ebpf:"hz"`
+	ListMarks         *ebpf.Variable `ebpf:"list_marks"`
 	RepairCountLayout *ebpf.Variable `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.Variable `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.Variable `ebpf:"tcp_event_layout"`

@@ -16,7 +16,11 @@ import (
 // sharedMaps are the maps that several objects use: one of each, made when the first of these is loaded.
 var sharedMaps = []string{
 	kprobeMapEvidence, kprobeMapBulk, kprobeMapRingCounts, kprobeMapHookRan, kprobeMapTroubledAt, tcpMapTroubled, tcpMapRepairs,
+	marksMapAsked, marksMapFound,
 }
+
+// listedRung is the rung of FactRecovery for which typed programs list their marks by address, and do not tie them to sockets.
+const listedRung = "marks"
 
 // ErrNoKprobes says that this kernel does not let functions be probed in that way.
 var ErrNoKprobes = errors.New("functions cannot be probed so in this kernel")
@@ -36,6 +40,8 @@ type loader struct {
 	kernel  *btf.Spec
 	specs   map[string]*ebpf.CollectionSpec // of the objects that were needed so far
 	ready   map[string]*ebpf.Program        // loaded ahead, all at once
+	listed  bool                            // marks are listed by address
+	marking bool                            // a typed program, which can mark sockets, serves some fact
 }
 
 // rings makes the maps that all programs share, and their readers.
@@ -68,18 +74,32 @@ func (l *loader) load() (Report, error) {
 		return nil, err
 	}
 	all := ladders(l.options.NATNetns)
+	var recovery FactReport
+	for _, ladder := range all { // first: how the others mark sockets depends on how marks can be walked
+		if ladder.fact == FactRecovery {
+			recovery = l.firstThatServes(ladder)
+			l.listed = recovery.Rung == listedRung
+		}
+	}
 	l.loadAhead(all)
 	var report Report
 	for _, ladder := range all {
-		if ladder.fact == FactRecovery && l.shared[tcpMapTroubled] == nil {
-			report = append(report, FactReport{Fact: FactRecovery, Rung: RungCensus,
-				Tried: []Attempt{{ladder.rungs[0].name, errors.New("no hook here can tie its mark to a socket")}}})
+		switch {
+		case ladder.fact == FactNAT && l.options.NoNAT:
 			continue
+		case ladder.fact == FactRecovery:
+			if !l.marking {
+				l.probes.troubled, l.probes.marks = nil, nil
+				recovery = FactReport{Fact: FactRecovery, Rung: RungCensus,
+					Tried: []Attempt{{ladder.rungs[0].name, errors.New("no hook here can mark a socket so that it is found again")}}}
+			}
+			l.told(recovery)
+			report = append(report, recovery)
+		default:
+			r := l.firstThatServes(ladder)
+			l.told(r)
+			report = append(report, r)
 		}
-		if ladder.fact == FactNAT && l.options.NoNAT {
-			continue
-		}
-		report = append(report, l.climb(ladder))
 	}
 	for _, p := range l.ready { // of facts for which another rung was asked
 		p.Close()
@@ -108,15 +128,14 @@ func (l *loader) loadAhead(all []ladder) {
 	l.ready = ready
 }
 
-// climb tries the rungs of a ladder until one serves, and tells which.
-func (l *loader) climb(ladder ladder) FactReport {
-	r := l.firstThatServes(ladder)
+// told hands on how a fact is served.
+func (l *loader) told(r FactReport) {
 	if l.options.Served != nil {
 		l.options.Served(r)
 	}
-	return r
 }
 
+// firstThatServes tries the rungs of a ladder until one serves.
 func (l *loader) firstThatServes(ladder ladder) FactReport {
 	report := FactReport{Fact: ladder.fact}
 	forced := l.options.Rungs[ladder.fact]
@@ -178,10 +197,11 @@ func (l *loader) serve(r rung) (err error) {
 			}
 			return fmt.Errorf("attach: %w", err)
 		}
-		if err == nil {
+		if err == nil && lk != nil {
 			links = append(links, lk)
 		}
 	}
+	l.marking = l.marking || r.object.typed()
 	for _, p := range progs {
 		l.probes.progs = append(l.probes.progs, p)
 	}
@@ -208,6 +228,10 @@ func (l *loader) attach(o object, h hook, p *ebpf.Program) (link.Link, error) {
 			l.probes.census = it
 		}
 		return it, err
+	}
+	if o.name == objectMarks.name { // run by whoever reads
+		l.probes.marks = &marks{program: p, at: l.shared[kprobeMapTroubledAt], asked: l.shared[marksMapAsked], found: l.shared[marksMapFound]}
+		return nil, nil
 	}
 	if o.name == objectMarked.name {
 		it, err := link.AttachIter(link.IterOptions{Program: p, Map: l.shared[tcpMapTroubled]})
@@ -236,6 +260,9 @@ func (l *loader) programs(r rung, names ...string) (map[string]*ebpf.Program, er
 	if err := l.set(spec, censusVarOwnNetns, l.own); err != nil {
 		return nil, err
 	}
+	if err := l.set(spec, kprobeVarListMarks, l.listed); err != nil {
+		return nil, err
+	}
 	if r.adjust != nil {
 		if err := r.adjust(spec); err != nil {
 			return nil, err
@@ -250,6 +277,10 @@ func (l *loader) programs(r rung, names ...string) (map[string]*ebpf.Program, er
 	for _, name := range sharedMaps {
 		own, ok := spec.Maps[name]
 		if !ok {
+			continue
+		}
+		if name == kprobeMapTroubledAt && r.object.typed() && !l.listed {
+			own.MaxEntries = 1 // its marks are tied to their sockets
 			continue
 		}
 		if l.shared[name] == nil {

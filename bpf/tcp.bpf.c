@@ -93,12 +93,18 @@ int BPF_PROG(inet_sk_error_report, const struct sock *sk)
 	return 0;
 }
 
-/* Whether a socket that ends was in trouble. A probe that no hook could see leaves its count in the socket itself. */
+/*
+ * Whether a socket that ends was in trouble, of which nothing is remembered from now on. A probe that no hook could see leaves its
+ * count in the socket itself.
+ */
 static __always_inline bool was_troubled(const struct sock *sk, const struct tcp_sock *tp)
 {
 	struct trouble *t = trouble_of(sk);
+	bool marked = t && !t->tail_only;
 
-	return (t && !t->tail_only) || GET(tp, inet_conn.icsk_probes_out) || GET(tp, inet_conn.icsk_retransmits);
+	if (t)
+		forget(sk);
+	return marked || GET(tp, inet_conn.icsk_probes_out) || GET(tp, inet_conn.icsk_retransmits);
 }
 
 /* Every change of state of every connection: return at once unless a socket in trouble ends. */
@@ -114,7 +120,6 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sk, int old_state, int new_
 	if (!tp || !was_troubled(sk, tp))
 		return 0;
 	tell(sk, tp, KIND_CLOSED, GET(sk, sk_err), old_state);
-	forget(sk);
 	return 0;
 }
 

@@ -22,12 +22,14 @@ const (
 	tcpMapRepairs            = "repairs"
 	tcpMapRingCounts         = "ring_counts"
 	tcpMapTroubled           = "troubled"
+	tcpMapTroubledAt         = "troubled_at"
 	tcpProgClosedWithError   = "closed_with_error"
 	tcpProgInetSkErrorReport = "inet_sk_error_report"
 	tcpProgInetSockSetState  = "inet_sock_set_state"
 	tcpProgTcpReceiveReset   = "tcp_receive_reset"
 	tcpProgTcpRetransmitSkb  = "tcp_retransmit_skb"
 	tcpVarHz                 = "hz"
+	tcpVarListMarks          = "list_marks"
 	tcpVarRepairCountLayout  = "repair_count_layout"
 	tcpVarRepairKeyLayout    = "repair_key_layout"
 	tcpVarTcpEventLayout     = "tcp_event_layout"
@@ -92,6 +94,7 @@ type tcpMapSpecs struct {
 	Repairs    *ebpf.MapSpec `ebpf:"repairs"`
 	RingCounts *ebpf.MapSpec `ebpf:"ring_counts"`
 	Troubled   *ebpf.MapSpec `ebpf:"troubled"`
+	TroubledAt *ebpf.MapSpec `ebpf:"troubled_at"`
 }
 
 // tcpVariableSpecs contains global variables before they are loaded into the kernel.
@@ -99,6 +102,7 @@ type tcpMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type tcpVariableSpecs struct {
 	Hz                *ebpf.VariableSpec `ebpf:"hz"`
+	ListMarks         *ebpf.VariableSpec `ebpf:"list_marks"`
 	RepairCountLayout *ebpf.VariableSpec `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.VariableSpec `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
@@ -130,6 +134,7 @@ type tcpMaps struct {
 	Repairs    *ebpf.Map `ebpf:"repairs"`
 	RingCounts *ebpf.Map `ebpf:"ring_counts"`
 	Troubled   *ebpf.Map `ebpf:"troubled"`
+	TroubledAt *ebpf.Map `ebpf:"troubled_at"`
 }
 
 func (m *tcpMaps) Close() error {
@@ -140,6 +145,7 @@ func (m *tcpMaps) Close() error {
 		m.Repairs,
 		m.RingCounts,
 		m.Troubled,
+		m.TroubledAt,
 	)
 }
 
@@ -148,6 +154,7 @@ func (m *tcpMaps) Close() error {
 // It can be passed to loadTcpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tcpVariables struct {
 	Hz                *ebpf.Variable `ebpf:"hz"`
+	ListMarks         *ebpf.Variable `ebpf:"list_marks"`
 	RepairCountLayout *ebpf.Variable `ebpf:"repair_count_layout"`
 	RepairKeyLayout   *ebpf.Variable `ebpf:"repair_key_layout"`
 	TcpEventLayout    *ebpf.Variable `ebpf:"tcp_event_layout"`

@@ -12,8 +12,8 @@
 
 WIRE(tcp_event);
 
-/* Lives and dies with its socket. */
 struct trouble {
+	__u64 cookie; /* of its socket, where marks are listed; else 0 */
 	__u64 last; /* ktime: when a hook met it last */
 	__u64 told; /* ktime of the newest retransmission told, 0: none */
 	__u8 retransmits; /* its icsk_retransmits */
@@ -26,15 +26,17 @@ struct trouble {
  * something can be tied to a socket; 0 where sockets are known by their address, and forgotten when they end.
  */
 #if TYPED
+/* Lives and dies with its socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct trouble);
 } troubled SEC(".maps");
-#else
-/* Bounded: the one that was in trouble longest ago is forgotten, and its end is not told as KIND_CLOSED. */
-#define MAX_TROUBLED 16384
+#endif
+
+/* Bounded: the one that was in trouble longest ago is forgotten, its end is not told as KIND_CLOSED, and the census follows it. */
+#define MAX_TROUBLED 32768
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -42,35 +44,55 @@ struct {
 	__type(key, __u64);
 	__type(value, struct trouble);
 } troubled_at SEC(".maps");
-#endif
+
+/*
+ * Written by the loader: typed programs list marks by address, as untyped ones do, because this kernel does not let what is tied to
+ * sockets be walked.
+ */
+volatile const bool list_marks = false;
+
+static __always_inline bool tied(void) { return TYPED && !list_marks; }
 
 /* What is remembered of a socket, NULL where there is nothing. */
 static __always_inline struct trouble *trouble_of(const struct sock *sk)
 {
-#if TYPED
-	return bpf_sk_storage_get(&troubled, (void *)sk, NULL, 0);
-#else
 	__u64 key = (__u64)sk;
+	struct trouble *t;
 
-	return bpf_map_lookup_elem(&troubled_at, &key);
+#if TYPED
+	if (tied())
+		return bpf_sk_storage_get(&troubled, (void *)sk, NULL, 0);
 #endif
+	t = bpf_map_lookup_elem(&troubled_at, &key);
+	if (t && t->cookie && t->cookie != cookie_of(sk, TYPED, false)) /* of a socket that had this place before */
+		return NULL;
+	return t;
 }
 
 /* Marks a socket as in trouble; NULL where there is no memory for it. */
 static __always_inline struct trouble *mark(const struct sock *sk)
 {
-	struct trouble *t;
-#if TYPED
-	t = bpf_sk_storage_get(&troubled, (void *)sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-#else
-	struct trouble fresh = {};
+	struct trouble *t, fresh = {};
 	__u64 key = (__u64)sk;
 
-	t = trouble_of(sk);
+#if TYPED
+	if (tied()) {
+		t = bpf_sk_storage_get(&troubled, (void *)sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		goto met;
+	}
+	fresh.cookie = bpf_get_socket_cookie((void *)sk);
+#endif
+	t = bpf_map_lookup_elem(&troubled_at, &key);
+	if (t && t->cookie != fresh.cookie) {
+		bpf_map_update_elem(&troubled_at, &key, &fresh, BPF_EXIST);
+		t = bpf_map_lookup_elem(&troubled_at, &key);
+	}
 	if (!t) {
 		bpf_map_update_elem(&troubled_at, &key, &fresh, BPF_NOEXIST);
 		t = bpf_map_lookup_elem(&troubled_at, &key);
 	}
+#if TYPED
+met:
 #endif
 	if (t) {
 		t->last = bpf_ktime_get_ns();
@@ -93,14 +115,21 @@ static __always_inline void mark_tail(const struct sock *sk)
 		t->tail_only = 1;
 }
 
-/* The socket has ended; with storage there is nothing to do. */
+/* The socket has ended; what is tied to it goes with it. */
 static __always_inline void forget(const struct sock *sk)
 {
-#if !TYPED
 	__u64 key = (__u64)sk;
 
-	bpf_map_delete_elem(&troubled_at, &key);
-#endif
+	if (!tied())
+		bpf_map_delete_elem(&troubled_at, &key);
+}
+
+/* How long a socket has to be well for its mark to go. */
+#define WELL_NS 10000000000ULL
+
+static __always_inline bool is_well(const struct sock_facts *f)
+{
+	return !f->retransmits && !f->probes_out && !f->backoff;
 }
 
 static __always_inline void tell(const struct sock *sk, const struct tcp_sock *tp, __u16 kind, __s32 err,

@@ -22,14 +22,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 WIRE(socket_row);
 
-/* How long a socket has to be well for its mark to go. */
-#define WELL_NS 10000000000ULL
-
-static __always_inline bool is_well(const struct sock_facts *f)
-{
-	return !f->retransmits && !f->probes_out && !f->backoff;
-}
-
 SEC("iter/bpf_sk_storage_map")
 int troubled_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 {

@@ -21,8 +21,10 @@ const (
 	troubledMapHookRan          = "hook_ran"
 	troubledMapRingCounts       = "ring_counts"
 	troubledMapTroubled         = "troubled"
+	troubledMapTroubledAt       = "troubled_at"
 	troubledProgTroubledSockets = "troubled_sockets"
 	troubledVarHz               = "hz"
+	troubledVarListMarks        = "list_marks"
 	troubledVarSocketRowLayout  = "socket_row_layout"
 	troubledVarTcpEventLayout   = "tcp_event_layout"
 )
@@ -81,6 +83,7 @@ type troubledMapSpecs struct {
 	HookRan    *ebpf.MapSpec `ebpf:"hook_ran"`
 	RingCounts *ebpf.MapSpec `ebpf:"ring_counts"`
 	Troubled   *ebpf.MapSpec `ebpf:"troubled"`
+	TroubledAt *ebpf.MapSpec `ebpf:"troubled_at"`
 }
 
 // troubledVariableSpecs contains global variables before they are loaded into the kernel.
@@ -88,6 +91,7 @@ type troubledMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type troubledVariableSpecs struct {
 	Hz              *ebpf.VariableSpec `ebpf:"hz"`
+	ListMarks       *ebpf.VariableSpec `ebpf:"list_marks"`
 	SocketRowLayout *ebpf.VariableSpec `ebpf:"socket_row_layout"`
 	TcpEventLayout  *ebpf.VariableSpec `ebpf:"tcp_event_layout"`
 }
@@ -117,6 +121,7 @@ type troubledMaps struct {
 	HookRan    *ebpf.Map `ebpf:"hook_ran"`
 	RingCounts *ebpf.Map `ebpf:"ring_counts"`
 	Troubled   *ebpf.Map `ebpf:"troubled"`
+	TroubledAt *ebpf.Map `ebpf:"troubled_at"`
 }
 
 func (m *troubledMaps) Close() error {
@@ -126,6 +131,7 @@ func (m *troubledMaps) Close() error {
 		m.HookRan,
 		m.RingCounts,
 		m.Troubled,
+		m.TroubledAt,
 	)
 }
 
@@ -134,6 +140,7 @@ func (m *troubledMaps) Close() error {
 // It can be passed to loadTroubledObjects or ebpf.CollectionSpec.LoadAndAssign.
 type troubledVariables struct {
 	Hz              *ebpf.Variable `ebpf:"hz"`
+	ListMarks       *ebpf.Variable `ebpf:"list_marks"`
 	SocketRowLayout *ebpf.Variable `ebpf:"socket_row_layout"`
 	TcpEventLayout  *ebpf.Variable `ebpf:"tcp_event_layout"`
 }

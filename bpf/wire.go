@@ -238,6 +238,23 @@ type repairCount struct {
 	TailLoss uint64
 }
 
+// marksAtOnce is how many marked sockets are looked at in one go (MARKS).
+const marksAtOnce = 256
+
+// marksAsked are the addresses of marked sockets to look at (struct marks_asked).
+type marksAsked struct {
+	_  structs.HostLayout
+	N  uint64
+	At [marksAtOnce]uint64
+}
+
+// marksFound are the rows of those that are still there (struct marks_found).
+type marksFound struct {
+	_    structs.HostLayout
+	N    uint64
+	Rows [marksAtOnce]SocketRow
+}
+
 // wire lists the records that [Decode] knows.
 type wire interface {
 	TCPRecord | SocketRow | NetnsRow | CgroupRow | NATRecord

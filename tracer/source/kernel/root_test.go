@@ -191,6 +191,14 @@ func testTimeout(t *testing.T, o bpf.Options) {
 // though no file holds it any more, and told once as gone.
 func TestOrphan(t *testing.T) {
 	needRoot(t)
+	for _, rung := range bpf.Rungs(bpf.FactRecovery) {
+		if rung != bpf.RungCensus { // which sees files only
+			t.Run(rung, func(t *testing.T) { testOrphan(t, rung) })
+		}
+	}
+}
+
+func testOrphan(t *testing.T, rung string) {
 	r := newRoad(t)
 	near, _ := r.connect(t, "tcp4", farIP, farIP)
 	r.near.do(func() {
@@ -198,10 +206,7 @@ func TestOrphan(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := startWatch(t, bpf.Options{})
-	if f := w.report.Fact(bpf.FactRecovery); f.Rung != "sk_storage" {
-		unavailable(t, f, "sk_storage")
-	}
+	w := startWatch(t, bpf.Options{Rungs: map[bpf.Fact]string{bpf.FactRecovery: rung}})
 	is := r.whoIs(near)
 	w.wait(t, "the socket in the census", soon, row(is, func(r *event.SocketRow) bool { return r.Change == event.SocketSeen }))
 	r.hole(t)
