@@ -100,6 +100,9 @@ static __always_inline void write_cgroups(const struct holder *by, struct cgroup
 	}
 }
 
+/* The same as a function: beside a call of bpf_loop the stack has no room for two kinds of rows. */
+static __noinline void write_cgroups_apart(const struct holder *by, struct cgroup *at) { write_cgroups(by, at); }
+
 static __always_inline void write_row(const struct holder *by, struct socket_row *row, const struct tcp_sock *tp,
 				      const bool typed)
 {
@@ -120,19 +123,43 @@ static __always_inline void write_row(const struct holder *by, struct socket_row
  * An MPTCP socket holds no timers: its TCP sockets do, and these have no file. They are found by their list, so the verifier
  * does not trust the pointers and their cookie cannot be made here; it is 0 until a probe has met the socket.
  */
-static __always_inline void write_subflows(const struct holder *by, struct socket_row *row, struct sock *sk)
+struct subflows {
+	const struct holder *by;
+	struct socket_row *row;
+	struct list_head *head, *at;
+};
+
+static __always_inline long write_subflow(struct subflows *list)
 {
-	struct mptcp_sock *msk = (void *)sk;
-	struct list_head *head = &msk->conn_list, *at = BPF_CORE_READ(head, next);
 	struct mptcp_subflow_context *subflow;
+	struct list_head *at = list->at;
 	struct tcp_sock *tp;
 
-	for (int i = 0; i < SUBFLOWS && at && at != head; i++, at = BPF_CORE_READ(at, next)) {
-		subflow = (void *)at - bpf_core_field_offset(struct mptcp_subflow_context, node);
-		tp = (struct tcp_sock *)BPF_CORE_READ(subflow, tcp_sock);
-		row->sock.cookie = cookie_of((struct sock *)tp, false, false);
-		write_row(by, row, tp, false);
-	}
+	if (!bpf_core_type_exists(struct mptcp_sock) || !at || at == list->head)
+		return 1;
+	subflow = (void *)at - bpf_core_field_offset(struct mptcp_subflow_context, node);
+	tp = (struct tcp_sock *)BPF_CORE_READ(subflow, tcp_sock);
+	list->row->sock.cookie = cookie_of((struct sock *)tp, false, false);
+	write_row(list->by, list->row, tp, false);
+	list->at = BPF_CORE_READ(at, next);
+	return 0;
+}
+
+static long write_next_subflow(__u32 i, struct subflows *list) { return write_subflow(list); }
+
+static __always_inline void write_subflows(const struct holder *by, struct socket_row *row, struct sock *sk,
+					   const enum reach reach)
+{
+	struct mptcp_sock *msk = (void *)sk;
+	struct list_head *head = &msk->conn_list;
+	struct subflows list = {.by = by, .row = row, .head = head, .at = BPF_CORE_READ(head, next)};
+
+	if (reach == LOADED) /* since 5.17: the verifier walks through it once, and not for each round */
+		bpf_loop(SUBFLOWS, write_next_subflow, &list, 0);
+	else
+		for (int i = 0; i < SUBFLOWS; i++)
+			if (write_subflow(&list))
+				break;
 }
 
 /* Writes what stands behind an open socket. */
@@ -157,12 +184,16 @@ static __always_inline int write_socket(const struct holder *by, struct sock *sk
 	cgroup = cgroup_of(by->task->group_leader);
 	if (cgroup) {
 		row.cgroup = cgroup_id(cgroup, true);
-		if (netns == own_netns && row.cgroup != newest_cgroup)
-			write_cgroups(by, cgroup);
+		if (netns == own_netns && row.cgroup != newest_cgroup) {
+			if (reach == LOADED)
+				write_cgroups_apart(by, cgroup);
+			else
+				write_cgroups(by, cgroup);
+		}
 	}
 	if (GET(sk, sk_protocol) == IPPROTO_MPTCP) {
 		if (bpf_core_type_exists(struct mptcp_sock))
-			write_subflows(by, &row, sk);
+			write_subflows(by, &row, sk, reach);
 		return 0;
 	}
 	if (reach == LOADED)
@@ -198,6 +229,21 @@ static __always_inline struct file *open(const struct bpf_iter__task_file *ctx, 
 	start(ctx, by);
 	by->inode = file->f_inode->i_ino;
 	return file;
+}
+
+/* Never attached: what `sockets` stands or falls with, in a program that takes the verifier no time. */
+SEC("iter/task_file")
+int sockets_trusted(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct socket *socket;
+
+	if (!file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (socket && socket->sk && !bpf_skc_to_tcp_sock(socket->sk))
+		return 0;
+	return 0;
 }
 
 SEC("iter/task_file")

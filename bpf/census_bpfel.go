@@ -19,6 +19,7 @@ const (
 	censusProgSockets        = "sockets"
 	censusProgSocketsByMagic = "sockets_by_magic"
 	censusProgSocketsCast    = "sockets_cast"
+	censusProgSocketsTrusted = "sockets_trusted"
 	censusVarCgroupRowLayout = "cgroup_row_layout"
 	censusVarHz              = "hz"
 	censusVarNetnsRowLayout  = "netns_row_layout"
@@ -71,6 +72,7 @@ type censusProgramSpecs struct {
 	Sockets        *ebpf.ProgramSpec `ebpf:"sockets"`
 	SocketsByMagic *ebpf.ProgramSpec `ebpf:"sockets_by_magic"`
 	SocketsCast    *ebpf.ProgramSpec `ebpf:"sockets_cast"`
+	SocketsTrusted *ebpf.ProgramSpec `ebpf:"sockets_trusted"`
 }
 
 // censusMapSpecs contains maps before they are loaded into the kernel.
@@ -134,6 +136,7 @@ type censusPrograms struct {
 	Sockets        *ebpf.Program `ebpf:"sockets"`
 	SocketsByMagic *ebpf.Program `ebpf:"sockets_by_magic"`
 	SocketsCast    *ebpf.Program `ebpf:"sockets_cast"`
+	SocketsTrusted *ebpf.Program `ebpf:"sockets_trusted"`
 }
 
 func (p *censusPrograms) Close() error {
@@ -141,6 +144,7 @@ func (p *censusPrograms) Close() error {
 		p.Sockets,
 		p.SocketsByMagic,
 		p.SocketsCast,
+		p.SocketsTrusted,
 	)
 }
 

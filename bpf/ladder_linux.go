@@ -30,6 +30,7 @@ type rung struct {
 	object object
 	hooks  []hook
 	coarse bool                             // something is missed, or told late
+	trial  string                           // a small program that loads where the rung's do, and is refused at no cost; empty: none
 	fits   func(kernel *btf.Spec) error     // why this kernel cannot have the rung though it would load; nil: it can
 	adjust func(*ebpf.CollectionSpec) error // nil: nothing to set
 }
@@ -116,7 +117,7 @@ func ladders(natNetns uint32) []ladder {
 			{name: "fentry", object: objectProbe, fits: endsWithItsNamespace, hooks: []hook{{program: probeProgTcpWriteWakeup, index: hookProbe}}},
 		}, kprobes(wakeup, knownRegisters, nil)...)},
 		{fact: FactSockets, rungs: []rung{
-			{name: "task_file", object: objectCensus, hooks: []hook{{program: censusProgSockets}}},
+			{name: "task_file", object: objectCensus, trial: censusProgSocketsTrusted, hooks: []hook{{program: censusProgSockets}}},
 			{name: "task_file.cast", object: objectCensus, fits: castsPointers, hooks: []hook{{program: censusProgSocketsCast}}},
 			{name: "sockfs", object: objectCensus, hooks: []hook{{program: censusProgSocketsByMagic}}},
 		}},

@@ -174,6 +174,13 @@ func (l *loader) serve(r rung) (err error) {
 			return err
 		}
 	}
+	if r.trial != "" {
+		progs, err := l.programs(r, r.trial)
+		if err != nil {
+			return err
+		}
+		progs[r.trial].Close()
+	}
 	names := make([]string, len(r.hooks))
 	for i, h := range r.hooks {
 		names[i] = h.program
