@@ -37,7 +37,7 @@ func TryPrograms(o Options) ([]Trial, error) {
 func (l *loader) try(r rung, h hook) error {
 	if r.fits != nil {
 		if err := r.fits(l.kernel); err != nil {
-			return err
+			return lacking(err)
 		}
 	}
 	progs, err := l.programs(r, h.program)

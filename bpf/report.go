@@ -40,6 +40,15 @@ const (
 	NotAsked  Obstacle = "not asked" // another rung was asked for by name
 )
 
+// LackingError says what this kernel does not have, in this package's own words.
+type LackingError struct{ Err error }
+
+// Error implements error.
+func (e *LackingError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *LackingError) Unwrap() error { return e.Err }
+
 // ErrNotAsked says that a rung was not tried because another one was asked for.
 var ErrNotAsked = errors.New("not tried, as another rung was asked for")
 
@@ -109,6 +118,54 @@ func (f FactReport) Why() string {
 		fmt.Fprintf(&b, "%s: %v", a.Rung, a.Err)
 	}
 	return b.String()
+}
+
+// Reasons says the same in plain words, a sentence without a full stop for the rungs that one thing stands in the way of: what a
+// policy forbids is told from what the verifier rejects and from what is lacking, and their own texts are left to [FactReport.Why].
+func (f FactReport) Reasons() []string {
+	var out []string
+	rungs := make(map[string]string) // reason to rungs
+	for _, a := range f.Tried {
+		reason := inWords(a.Err)
+		if rungs[reason] == "" {
+			out = append(out, reason)
+			rungs[reason] = a.Rung
+		} else {
+			rungs[reason] += ", " + a.Rung
+		}
+	}
+	for i, reason := range out {
+		out[i] = rungs[reason] + ": " + reason
+	}
+	return out
+}
+
+func inWords(err error) string {
+	var lacks *LackingError
+	switch ObstacleOf(err) {
+	case NotAsked:
+		return "not tried, as another one was asked for by name"
+	case Forbidden:
+		return "forbidden here (EPERM), by a policy of this kernel or for want of a capability"
+	case Rejected:
+		return "this kernel's verifier does not take the program (EACCES), as it is stricter or older than the program needs"
+	}
+	if errors.As(err, &lacks) {
+		return lacks.Error()
+	}
+	return "this kernel does not have the place or the function that it needs (ENOENT)"
+}
+
+// VerifierTexts returns what the verifier itself says of the programs that it rejected, whole, where [Options.VerifierText] asked for it.
+func (f FactReport) VerifierTexts() []string {
+	var out []string
+	for _, a := range f.Tried {
+		var r *RejectedError
+		if errors.As(a.Err, &r) {
+			out = append(out, r.Log...)
+		}
+	}
+	return out
 }
 
 // Report has one entry per fact, in the order of the constants.

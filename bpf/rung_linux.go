@@ -91,7 +91,7 @@ func (l *loader) load() (Report, error) {
 			if !l.marking {
 				l.probes.troubled, l.probes.marks = nil, nil
 				recovery = FactReport{Fact: FactRecovery, Rung: RungCensus,
-					Tried: []Attempt{{ladder.rungs[0].name, errors.New("no hook here can mark a socket so that it is found again")}}}
+					Tried: []Attempt{{ladder.rungs[0].name, &LackingError{errors.New("no hook here can mark a socket so that it is found again")}}}}
 			}
 			l.told(recovery)
 			report = append(report, recovery)
@@ -171,7 +171,7 @@ func (l *loader) firstThatServes(ladder ladder) FactReport {
 func (l *loader) serve(r rung) (err error) {
 	if r.fits != nil {
 		if err := r.fits(l.kernel); err != nil {
-			return err
+			return lacking(err)
 		}
 	}
 	if r.trial != "" {
@@ -214,6 +214,14 @@ func (l *loader) serve(r rung) (err error) {
 	}
 	l.probes.links = append(l.probes.links, links...)
 	return nil
+}
+
+// lacking marks what a rung's condition says as this package's own words.
+func lacking(err error) error {
+	if errors.Is(err, errOtherHook) {
+		return err
+	}
+	return &LackingError{err}
 }
 
 // attach puts a program into its place.

@@ -21,13 +21,14 @@ const doctorPatience = 2 * time.Second
 func newDoctor() *cobra.Command {
 	var output, why, names string
 	var hub hubOptions
+	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works here, on which rung, and why not on a better one",
 		Long: `Opens every source of facts as a watch would, makes two connections of its own on the loopback device to see whether the
-rungs fire, says which rung serves each fact and what of this machine stands in the way of a better one, and closes all again.
-A fact on a lower rung is seen later or less exactly, never wrongly. The same list opens every stream. Exit code 3: no probe
-works here.
+rungs fire, says which rung serves each fact, what a lower one costs you and what stands in the way of a better one, and closes all
+again. A fact on a lower rung is seen later or less exactly, never wrongly. The same list opens every stream; --why and -v add what
+the kernel itself says. Exit code 3: no probe works here.
 
 With --hub it looks at what a hub's stream of facts holds instead, and says what a hub does not believe of it: messages of
 nobody who may write there, agents that claim other nodes' addresses, and such as tell more than their quota.`,
@@ -49,7 +50,7 @@ nobody who may write there, agents that claim other nodes' addresses, and such a
 			var blind error
 			// What does not serve is the answer here, so it is not logged as well.
 			agent, stop, err := newLocalAgent(fleet.ThisHost(""), localFacts{
-				budget: 0.005, patience: doctorPatience, log: slog.New(slog.DiscardHandler),
+				budget: 0.005, patience: doctorPatience, detail: verbose || why != "", log: slog.New(slog.DiscardHandler),
 				blindOK: func(err error) { blind = err },
 			})
 			if err != nil {
@@ -80,7 +81,8 @@ nobody who may write there, agents that claim other nodes' addresses, and such a
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	hub.register(cmd.Flags(), "say what is wrong with a hub's stream of facts instead")
 	cmd.Flags().StringVar(&names, "nodes", "", "nodes `file`: say which network plugin its nodes have, what follows for addresses, and which node this machine is; with -o text")
-	cmd.Flags().StringVar(&why, "why", "", "tell of one `fact` only, such as nat, why no better rung serves")
+	cmd.Flags().StringVar(&why, "why", "", "tell of one `fact` only, such as nat, why no better rung serves, in the kernel's words too")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "add what the kernel itself says of the rungs that do not serve")
 	return cmd
 }
 
@@ -100,7 +102,7 @@ func onlyFact(probes []event.Probe, fact string) ([]event.Probe, error) {
 // writeDoctor prints rungs and circumstances for people.
 func writeDoctor(w io.Writer, s *event.Started) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, Linux %s, %s\n%-12s %-10s %-14s %s\n", s.Host.Node, s.Host.Kernel, s.Host.Arch, "FACT", "RUNG", "PRECISION", "SEEN TO FIRE")
+	fmt.Fprintf(&b, "%s, Linux %s, %s\n%-12s %-15s %-14s %s\n", s.Host.Node, s.Host.Kernel, s.Host.Arch, "FACT", "RUNG", "PRECISION", "SEEN TO FIRE")
 	for _, p := range s.Probes {
 		b.WriteString(probeLine(p) + reasons(p) + "\n")
 	}
@@ -133,13 +135,29 @@ func probeLine(p event.Probe) string {
 	case p.Rung == "":
 		fired = "-"
 	}
-	return fmt.Sprintf("%-12s %-10s %-14s %s", p.Fact, rung, precision, fired)
+	return fmt.Sprintf("%-12s %-15s %-14s %s", p.Fact, rung, precision, fired)
 }
 
-// reasons lists the better rungs that do not serve, one to a line.
+// reasons says what the rung costs, then why the better ones do not serve, one to a line, then the kernel's own words.
 func reasons(p event.Probe) string {
-	if p.Why == "" {
+	var lines []string
+	if p.Cost != "" {
+		lines = append(lines, "costs you: "+p.Cost)
+	}
+	if p.Why != "" {
+		if p.Cost == "" && p.Rung != "" {
+			lines = append(lines, "costs you nothing: it tells the same as the best one")
+		}
+		lines = append(lines, strings.Split(p.Why, "; ")...)
+	}
+	for i, line := range p.Detail {
+		if i == 0 {
+			lines = append(lines, "the kernel's own words:")
+		}
+		lines = append(lines, "  "+line)
+	}
+	if len(lines) == 0 {
 		return ""
 	}
-	return "\n    " + strings.Join(strings.Split(p.Why, "; "), "\n    ")
+	return "\n    " + strings.Join(lines, "\n    ")
 }

@@ -15,7 +15,8 @@ func TestDoctorTellsEveryReason(t *testing.T) {
 		Host: event.Host{Node: "node-b", Kernel: "6.12", Arch: "amd64"},
 		Probes: []event.Probe{
 			{Fact: "retransmit", Rung: "tp_btf", Precise: true, Fired: true},
-			{Fact: "nat", Rung: "ctnetlink", Why: "fexit: not permitted; kprobe: not built"},
+			{Fact: "nat", Rung: "ctnetlink", Why: "fexit: not permitted; kprobe: not built", Cost: "old ones end late"},
+			{Fact: "sockets", Rung: "task_file.cast", Precise: true, Fired: true, Why: "task_file: not taken", Detail: []string{"task_file: R1"}},
 			{Fact: "probe", Why: "fentry: no such function"},
 			{Fact: "state", Rung: "raw_tp", Precise: true, Unproven: "not tried: no loopback device"},
 		},
@@ -26,10 +27,11 @@ func TestDoctorTellsEveryReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"retransmit   tp_btf     precise        yes\n",
-		"nat          ctnetlink  coarse         not tried\n    fexit: not permitted\n    kprobe: not built\n",
-		"probe        none       not available  -\n    fentry: no such function\n",
-		"state        raw_tp     precise        no: not tried: no loopback device\n",
+		"retransmit   tp_btf          precise        yes\n",
+		"nat          ctnetlink       coarse         not tried\n    costs you: old ones end late\n    fexit: not permitted\n    kprobe: not built\n",
+		"sockets      task_file.cast  precise        yes\n    costs you nothing: it tells the same as the best one\n    task_file: not taken\n    the kernel's own words:\n      task_file: R1\n",
+		"probe        none            not available  -\n    fentry: no such function\n",
+		"state        raw_tp          precise        no: not tried: no loopback device\n",
 		"lockdown           none\npid namespace      not the host's\n    hostPID is needed\n",
 	} {
 		if !strings.Contains(out.String(), want) {

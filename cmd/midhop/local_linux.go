@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/midhop/midhop/bpf"
@@ -25,8 +26,10 @@ type localFacts struct {
 	blindOK      func(error) // called where no probe can be loaded, with the reason: sock_diag has to do; nil: that is an error
 	// patience is how long the self-test of the probes may take, [bpf.QuickSelfTest] if zero.
 	patience time.Duration
-	served   func(event.Probe) // told every fact as soon as it is settled how it is served; nil: nobody
-	log      *slog.Logger
+	// detail has the kernel's own words on rungs that do not serve told too. The verifier takes its time for them.
+	detail bool
+	served func(event.Probe) // told every fact as soon as it is settled how it is served; nil: nobody
+	log    *slog.Logger
 }
 
 // rungsVariable forces rungs, such as "nat=ctnetlink,probe=census": for tests, and to see what a lower one would tell.
@@ -39,7 +42,8 @@ func newLocalAgent(host event.Host, o localFacts) (*fleet.Agent, func(), error) 
 	if err != nil {
 		return nil, nil, usagef("%s: %v", rungsVariable, err)
 	}
-	probes, report, err := bpf.Load(bpf.Options{Log: o.log, Rungs: forced, Served: func(f bpf.FactReport) {
+	detail := o.detail || o.log.Enabled(context.Background(), slog.LevelDebug)
+	probes, report, err := bpf.Load(bpf.Options{Log: o.log, Rungs: forced, VerifierText: detail, Served: func(f bpf.FactReport) {
 		if o.served != nil {
 			o.served(probeOf(f))
 		}
@@ -67,7 +71,7 @@ func newLocalAgent(host event.Host, o localFacts) (*fleet.Agent, func(), error) 
 	agent := &fleet.Agent{
 		Node: host.Node,
 		Started: event.Started{
-			Midhop: build(), Host: host, Settings: fleet.ClockSettings(), Probes: probesOf(report), Machine: fleet.Machine(),
+			Midhop: build(), Host: host, Settings: fleet.ClockSettings(), Probes: probesOf(report, o.detail), Machine: fleet.Machine(),
 		},
 		Sources: []fleet.Source{census},
 		Census:  census.Newest,
@@ -102,6 +106,7 @@ func diagAgent(host event.Host, o localFacts, why error) *fleet.Agent {
 		case bpf.FactSockets:
 			p.Rung = "sock_diag"
 		}
+		p.Cost = costOf(p.Fact, p.Rung)
 		agent.Started.Probes = append(agent.Started.Probes, p)
 	}
 	addLedger(agent, false, o.log, slog.LevelInfo) // the coverage says so: nobody expects it here
@@ -140,14 +145,24 @@ func addMaps(agent *fleet.Agent, hz uint32, log *slog.Logger) {
 }
 
 func probeOf(f bpf.FactReport) event.Probe {
-	return event.Probe{Fact: string(f.Fact), Rung: f.Rung, Precise: f.Precise, Why: f.Why()}
+	return event.Probe{
+		Fact: string(f.Fact), Rung: f.Rung, Precise: f.Precise, Why: strings.Join(f.Reasons(), "; "), Cost: costOf(string(f.Fact), f.Rung),
+		Fired: f.Fired, Unproven: f.Unproven,
+	}
 }
 
 // probesOf puts the loader's report into the stream's words.
-func probesOf(report bpf.Report) []event.Probe {
+func probesOf(report bpf.Report, detail bool) []event.Probe {
 	out := make([]event.Probe, 0, len(report))
 	for _, f := range report {
-		out = append(out, event.Probe{Fact: string(f.Fact), Rung: f.Rung, Precise: f.Precise, Why: f.Why(), Fired: f.Fired, Unproven: f.Unproven})
+		p := probeOf(f)
+		if detail {
+			for _, a := range f.Tried {
+				p.Detail = append(p.Detail, a.Rung+": "+a.Err.Error())
+			}
+			p.Detail = append(p.Detail, f.VerifierTexts()...)
+		}
+		out = append(out, p)
 	}
 	return out
 }
@@ -159,7 +174,7 @@ func serveNAT(s *event.Started, rung, why string) {
 		if p.Fact != string(bpf.FactNAT) || p.Rung != "" {
 			continue
 		}
-		p.Rung = rung
+		p.Rung, p.Cost = rung, costOf(p.Fact, rung)
 		if why != "" {
 			p.Why += "; ctnetlink: " + why
 		}

@@ -13,7 +13,7 @@ import (
 
 type localFacts struct {
 	budget, budgetProbed float64
-	ownOnly              bool
+	ownOnly, detail      bool
 	blindOK              func(error)
 	served               func(event.Probe)
 	patience             time.Duration

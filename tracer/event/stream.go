@@ -35,7 +35,10 @@ type Probe struct {
 	Fact    string `json:"fact"`           // retransmit, error, reset, state, probe, sockets, nat
 	Rung    string `json:"rung,omitempty"` // such as tp_btf, fentry, census, ctnetlink
 	Precise bool   `json:"precise"`        // the best rung: nothing is missed and times are exact
-	Why     string `json:"why,omitempty"`  // why no better rung serves, in words
+	Why     string `json:"why,omitempty"`  // why no better rung serves, in plain words: "rungs: reason; rungs: reason"
+	Cost    string `json:"cost,omitempty"` // what is seen later or not at all because of that; absent where nothing is
+	// Detail is what the kernel itself says of the better rungs, a line each; only where somebody asked for it.
+	Detail []string `json:"detail,omitempty"`
 	// Fired: at the start the rung was seen to do what it is for, not only to be attached. Unproven says why it was not.
 	Fired    bool   `json:"fired,omitempty"`
 	Unproven string `json:"unproven,omitempty"`

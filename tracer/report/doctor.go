@@ -83,6 +83,9 @@ func ProbeLines(p event.Probe) []Line {
 		line = line.Append(OK, "+ ").Append(Plain, fmt.Sprintf("%-11s by %s", p.Fact, p.Rung)).Append(Muted, ", precise")
 	}
 	out := []Line{line}
+	if p.Cost != "" {
+		out = append(out, Line{{S: "    "}}.Append(Plain, "costs you: "+p.Cost))
+	}
 	if p.Why != "" {
 		for _, why := range strings.Split(p.Why, "; ") {
 			out = append(out, Line{{S: "    "}}.Append(Muted, why))
