@@ -107,16 +107,19 @@ func (j *Judge) ripe(h *model.Hop, g *gate) bool {
 func (j *Judge) gather(h model.Hop, g *gate, c *incident) (*suspect, bool) {
 	s := &suspect{hop: h, since: h.Received, sources: make(map[string]bool)}
 	s.from = max(s.since, j.recovered(h.Key))
+	if c != nil {
+		s.from = max(s.from, c.parted)
+	}
 	if s.since != 0 && !g.passed(s.since, quietProved) {
 		return s, false
 	}
-	look := make(map[string]model.Instant)
+	look, from := make(map[string]model.Instant), make(map[string]model.Instant)
 	for _, l := range j.model.Lanes(&h) {
 		if l.Beats && g.passed(l.Heard, silentAfter) {
 			continue // what a silent machine said last is no news
 		}
 		s.lanes = append(s.lanes, l)
-		look[l.Source] = l.Look
+		look[l.Source], from[l.Source] = l.Look, max(s.from, j.reconnected(l.Source))
 	}
 	seen, hung := 0, j.hung(&h, c)
 	var unanswered, old, sent []model.Instant
@@ -125,7 +128,7 @@ func (j *Judge) gather(h model.Hop, g *gate, c *incident) (*suspect, bool) {
 		at, heard := look[t.Source]
 		// A transmission sent before the newest receive may have met a live hop, and a single probe may be on its way.
 		onItsWay := t.Retransmits == 0 && t.Probes == 1 && t.First.Add(quietProved) > at
-		if heard && t.Sign > s.from && !onItsWay && !j.explained(&h, t) {
+		if heard && t.Sign > from[t.Source] && !onItsWay && !j.explained(&h, t) {
 			if t.Received > hung && (t.First > s.since || s.spoke(t)) {
 				unanswered = append(unanswered, s.take(t))
 			} else {

@@ -70,6 +70,26 @@ func (j *Judge) recovered(k model.HopKey) (at model.Instant) {
 	return at
 }
 
+// reconnected is when a machine that was cut off was heard of again to receive something, 0 if it never was cut off: what its
+// sockets sent in vain before says nothing about any hop, however long they back off.
+func (j *Judge) reconnected(source string) (at model.Instant) {
+	over := func(c *incident) {
+		if c == nil || !c.ended() {
+			return
+		}
+		if k, ok := c.course.(localNode); ok && k.source == source {
+			at = max(at, model.InstantOf(c.body.Closed.V))
+		}
+	}
+	for _, c := range j.closed {
+		over(c)
+	}
+	for _, c := range j.open {
+		over(c.again)
+	}
+	return at
+}
+
 func (j *Judge) provedGone(k model.HopKey) bool {
 	c := j.named(k)
 	return c != nil && c.body.Rule == ruleNodeGone && c.body.Culprit.Sure == event.Proved

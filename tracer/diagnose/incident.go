@@ -73,6 +73,7 @@ type incident struct {
 	refined model.Instant // when its rule was found to be another, 0 never
 	again   *incident     // the case that this one goes on with, within a minute of its end
 	back    model.Instant // node-gone: its agent was heard again, with the same boot id; 0: it was not, or is silent since
+	parted  model.Instant // several hops that fell silent together: the first of them was heard again, 0 not yet
 	loss    culprit       // node-lossy: what was found last
 	found   model.Instant // and when
 	updates int

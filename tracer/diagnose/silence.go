@@ -43,6 +43,8 @@ func (silence) over(j *Judge, c *incident, g *gate) string {
 		switch {
 		case c.dated != 0 && h.Received > c.dated.Add(dateSlack) && h.Received <= c.opened:
 			return "retracted: something had been received through " + k.Via() + " at " + clock(h.Received)
+		case h.Received > c.opened && c.parted == 0 && len(c.keys) > 1:
+			c.parted = h.Received
 		case h.Received <= c.opened:
 			c.since = max(c.since, h.Received) // told with the next update
 		}
