@@ -109,6 +109,9 @@ func (m *Model) buildVias(s *Snapshot, named map[HopKey]Named) {
 			continue
 		}
 		k := name{h.key.Kind, h.key.Via()}
+		if m.former(h.key) {
+			k.via += " (former)" // another machine has the name since, and starts at none
+		}
 		i, ok := at[k]
 		if !ok {
 			i = len(s.Vias)
