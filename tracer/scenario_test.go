@@ -175,7 +175,7 @@ func splitName(name string) (namespace, rest string) {
 //	pod NAMESPACE/NAME NODE ADDRESS [SERVICE]
 //	conns N NODE|direct|host POD [talk=K] [every=D] [dialled[=POD|=ADDRESS]]
 //	                            dialled=POD by the own node: by an address that this one translates; dialled=ADDRESS: out by the node
-//	no inventory|ledger
+//	no inventory|ledger|pods    pods: the inventory is a file of nodes
 //	attach D                    agents start then
 //	delay NODE D                its agent's facts are late
 //	churn D | vanish D          one connection is replaced, one client vanishes, this often
@@ -260,6 +260,7 @@ func buildWorld(t testing.TB, text string, seed uint64) (*sim, time.Duration) {
 		case "no":
 			s.inventory = s.inventory && f[1] != "inventory"
 			s.ledger = s.ledger && f[1] != "ledger"
+			s.podless = s.podless || f[1] == "pods"
 		case "delay":
 			s.node(f[1]).delay = dur(2)
 		case "attach":

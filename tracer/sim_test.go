@@ -27,6 +27,7 @@ type sim struct {
 	attach    time.Duration // agents start then
 	inventory bool
 	ledger    bool
+	podless   bool
 	cookies   uint64
 	died      time.Time     // the newest death of a node, or the start of the watch after it
 	churn     time.Duration // a healthy connection closes and another opens this often

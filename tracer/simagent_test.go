@@ -182,6 +182,9 @@ func (s *sim) tellInventory() {
 			Name: n.name, Addresses: []event.Address{{IP: n.ip, From: "status InternalIP"}}, PodCIDRs: []netip.Prefix{n.cidr}, Ready: "true",
 		}})
 	}
+	if s.podless {
+		return
+	}
 	svcs := make(map[string]*event.Service)
 	for _, p := range s.pods {
 		ns, name := splitName(p.name)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/midhop/midhop/tracer/event"
+	"github.com/midhop/midhop/tracer/model"
 	"github.com/midhop/midhop/tracer/report"
 )
 
@@ -68,6 +69,7 @@ type checkJSON struct {
 	AtRisk    int              `json:"at_risk"`
 	Stalled   int              `json:"stalled"`
 	Presumed  int              `json:"presumed"`
+	Hang      int              `json:"hang"`                 // of the stalled ones, those that have been for 3 s at least
 	Risks     []risk           `json:"risks"`                // standing findings without a fault
 	TooLittle []string         `json:"too_little,omitempty"` // why this answers for a part only
 	Watched   event.Seconds    `json:"watched_s"`
@@ -100,14 +102,26 @@ func runCheck(ctx context.Context, o checkOptions) error {
 	if err := writeGate(err); err != nil {
 		return err
 	}
-	switch out.Verdict {
-	case "healthy":
+	return out.gate(s, o)
+}
+
+// gate is how the command ends. Where the gate fails on incidents only, what hangs without one was said, and does not shut it.
+func (c *checkJSON) gate(s *sight, o checkOptions) error {
+	stalls := c.Verdict == failStall && o.failOn == failIncident
+	switch {
+	case c.Verdict == "unknown", stalls && len(c.TooLittle) > 0 && !o.partial:
+		return s.blindGate(c.TooLittle)
+	case c.Verdict == "healthy", stalls:
 		return nil
-	case "unknown":
-		return s.blindGate(out.TooLittle)
 	}
 	return findingsError{}
 }
+
+// Sockets that have hung for hangTime are never called healthy from hangLeast of them on, whatever the gate fails on.
+const (
+	hangTime  = 3 * time.Second
+	hangLeast = 3
+)
 
 // judgeCheck comes to a verdict. What is found counts however little was seen; that nothing is found does not.
 func judgeCheck(s *sight, o checkOptions) checkJSON {
@@ -117,6 +131,11 @@ func judgeCheck(s *sight, o checkOptions) checkJSON {
 		Presumed: t.Presumed, Risks: risksOf(s, o.riskSockets), TooLittle: s.tooLittle(),
 		Watched: event.Seconds(s.watched), Coverage: s.snap.Coverage,
 	}
+	for i := range s.snap.Trouble {
+		if v := &s.snap.Trouble[i]; v.Status == model.StatusStalled && !v.Since.IsZero() && s.snap.Clock.Sub(v.Since) >= hangTime {
+			out.Hang++
+		}
+	}
 	for _, v := range report.IncidentOrder(s.incidents) {
 		if !v.Closed.OK {
 			out.Incidents = append(out.Incidents, v.Incident)
@@ -125,7 +144,7 @@ func judgeCheck(s *sight, o checkOptions) checkJSON {
 	switch {
 	case len(out.Incidents) > 0:
 		out.Verdict = failIncident
-	case t.Stalled > 0 && o.failOn != failIncident:
+	case t.Stalled > 0 && o.failOn != failIncident, out.Hang >= hangLeast:
 		out.Verdict = failStall
 	case len(out.Risks) > 0 && o.failOn == failRisk:
 		out.Verdict = failRisk
@@ -144,6 +163,8 @@ func (c *checkJSON) write(w io.Writer, s *sight) error {
 		lines = append(lines, report.Words(report.OK, "healthy: no incident is open"))
 	case "unknown":
 		lines = append(lines, report.Words(report.Warn, "unknown: too little was seen"))
+	case failStall:
+		lines = append(lines, report.Words(report.Bad, fmt.Sprintf("not healthy: stall: no incident is open, and %s", plural(c.Hang, "socket")+" hang for 3 s or more"+hangThrough(s))))
 	default:
 		lines = append(lines, report.Words(report.Bad, "not healthy: "+c.Verdict))
 	}
@@ -167,4 +188,18 @@ func (c *checkJSON) write(w io.Writer, s *sight) error {
 		lines = append(lines, report.Words(report.Muted, "answers for a part: "+strings.Join(c.TooLittle, "; ")))
 	}
 	return report.WriteLines(w, lines)
+}
+
+// hangThrough says where stalled sockets lead, the most first.
+func hangThrough(s *sight) string {
+	var list []string
+	for _, v := range s.snap.Vias {
+		if v.Stalled > 0 && len(list) < 3 {
+			list = append(list, fmt.Sprintf("%s (%s)", report.Clean(v.Via), report.Count(v.Stalled)))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return ", by " + strings.Join(list, ", ")
 }

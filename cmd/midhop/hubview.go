@@ -101,5 +101,8 @@ func hubIncidents(ctx context.Context, o incidentsOptions) (*sight, error) {
 		s.incidents = append(s.incidents, model.IncidentView{Incident: in.Incident, Updates: in.Updates})
 		s.snap.Coverage = in.Coverage
 	}
+	if since := s.snap.Coverage.Since; !since.IsZero() {
+		s.snap.Since = since // the hub's own watch, and not what was asked for
+	}
 	return s, nil
 }

@@ -230,7 +230,7 @@ func holderRemedies(node string, proved bool) []event.Remedy {
 	return []event.Remedy{
 		{
 			When: "now", Text: "take its pods out of their services and start them elsewhere",
-			Command: "kubectl taint node " + node + " node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+			Command: "kubectl taint node " + arg(node) + " node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
 			Effect:  "new connections go to pods that live, at once instead of after the cluster has noticed (about 50 s)",
 			Risk:    "high where the node still runs", Needs: needs,
 		},

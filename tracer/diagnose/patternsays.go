@@ -140,7 +140,7 @@ func (p pattern) remedies(x *hanging) []event.Remedy {
 		return []event.Remedy{
 			{
 				When: "now", Text: "look at the servers behind " + far + ": one of them, or the way to it, stopped answering; its balancer's health checks should say which",
-				Command: "ss -tno dst " + far, Effect: "lists the connections: those that hang have a timer that grows", Risk: "none",
+				Command: "ss -tno dst " + arg(far), Effect: "lists the connections: those that hang have a timer that grows", Risk: "none",
 				Needs: "on the node that dials, in the network namespace of the pod whose connections they are",
 			},
 			{
@@ -184,7 +184,7 @@ func (p pattern) remedies(x *hanging) []event.Remedy {
 		return []event.Remedy{
 			{
 				When: "now", Text: "look whether it lives, and its node",
-				Command: "kubectl get pods -A -o wide --field-selector status.podIP=" + far, Effect: "tells a dead pod from a dead node", Risk: "none",
+				Command: "kubectl get pods -A -o wide --field-selector status.podIP=" + arg(far), Effect: "tells a dead pod from a dead node", Risk: "none",
 			},
 			{
 				When: "now", Text: "look from its own side: run midhop on the node that it is on", Effect: "a second vantage tells the candidates apart", Risk: "none",
@@ -195,7 +195,7 @@ func (p pattern) remedies(x *hanging) []event.Remedy {
 	return []event.Remedy{
 		{
 			When: "now", Text: "look at what stands before and behind " + far + ": balancer, routes, security groups, the FORWARD policy of the nodes",
-			Command: "ip route get " + far, Effect: "shows the way that they take from here", Risk: "none", Needs: "on the node that dials",
+			Command: "ip route get " + arg(far), Effect: "shows the way that they take from here", Risk: "none", Needs: "on the node that dials",
 		},
 		shorterClocks(),
 	}

@@ -29,6 +29,9 @@ func (j *Judge) pods(e *ends, g *gate) {
 		if removed {
 			p.name, p.node = end.Name, end.Node
 		}
+		if p.name == "" && p.node != "" && p.node == j.model.KnownOn(ip) {
+			p.name = podAt(j, ip) // no inventory tells its name: it is its address
+		}
 		if p.name == "" || j.openAbout(rulePodGone, p.name) || j.downWith(ip) || j.provedGone(j.model.NodeHop(p.node)) {
 			continue
 		}

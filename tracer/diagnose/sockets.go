@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"slices"
 	"time"
 
 	"github.com/midhop/midhop/tracer/event"
@@ -46,15 +47,21 @@ func (j *Judge) returning(a *model.Agent, g *gate) bool {
 	return resumed != 0 && a.Heard < resumed && !g.passed(resumed, returnGrace)
 }
 
-// silent returns the nodes whose agents are silent.
+// silent returns the nodes whose agents are silent. One that was deleted is silent for good, and no gap in what is seen.
 func (j *Judge) silent(g *gate) []string {
 	var out []string
 	for _, a := range j.model.Agents() {
-		if a.Beats && g.passed(a.Heard, silentAfter) && !j.returning(&a, g) {
+		if a.Beats && g.passed(a.Heard, silentAfter) && !j.returning(&a, g) && !j.deleted(a.Node) {
 			out = append(out, a.Node)
 		}
 	}
 	return out
+}
+
+// deleted says whether the cluster has said that a node is deleted.
+func (j *Judge) deleted(name string) bool {
+	n, ok := j.model.Node(name)
+	return ok && slices.ContainsFunc(n.Causes, func(c event.Cause) bool { return c.What == event.CauseDeleted })
 }
 
 // A census is told at most every censusEvery, and looked for at whole censusGrid instants, whatever the grid of judgement.

@@ -48,10 +48,55 @@ func (j *Judge) unexplained(c *incident, s *suspect, im *model.Impact) {
 	e.con(nil, "%s", why)
 	e.late(c, j.model.Since())
 	b.Evidence = e
-	b.Remedy = []event.Remedy{{
-		When: "now", Text: "look at the candidates from a second machine: run midhop on " + s.hop.Key.Via() + " or on another node",
-		Effect: "a second vantage tells the candidates apart", Risk: "none",
-	}}
+	b.Remedy = j.unknownRemedies(s)
+}
+
+// unknownRemedies are for what may stand behind a silence that nothing may be named for.
+func (j *Judge) unknownRemedies(s *suspect) []event.Remedy {
+	second := func(where string) event.Remedy {
+		return event.Remedy{
+			When: "now", Text: "look from a second machine: run midhop on " + where,
+			Effect: "a second vantage tells the candidates apart", Risk: "none",
+		}
+	}
+	k := s.hop.Key
+	switch {
+	case k.Kind == model.KindPod:
+		where := "the node that it is on, or on another one that speaks to it"
+		if node := j.model.KnownOn(k.IP); node != "" {
+			where = node + ", or on another node that speaks to it"
+		}
+		return []event.Remedy{
+			{
+				When: "now", Text: "look whether it lives, and its node",
+				Command: "kubectl get pods -A -o wide --field-selector status.podIP=" + arg(k.IP.String()), Effect: "tells a dead pod from a dead node", Risk: "none",
+			},
+			second(where),
+		}
+	case len(s.hop.Candidates) > 0:
+		return []event.Remedy{
+			{
+				When: "now", Text: "find out which of them holds " + s.hop.IP.String() + " now",
+				Command: "kubectl get nodes -o wide", Effect: "two machines with one address hurt each other", Risk: "none",
+			},
+			second(s.hop.Candidates[0] + " and the others"),
+		}
+	case k.Kind == model.KindNode:
+		return []event.Remedy{
+			{
+				When: "now", Text: "look at the node, and at what stands before it: the balancer's health checks, routes, security groups, its FORWARD policy",
+				Command: "kubectl describe node " + arg(k.Name), Effect: "tells a sick node from the way to it", Risk: "none",
+			},
+			second(k.Name + ", or on another node"),
+		}
+	}
+	return []event.Remedy{
+		{
+			When: "now", Text: "look at what stands on the way to " + k.Via() + ": routes, security groups, NAT gateways, a balancer, the FORWARD policy of the node",
+			Command: "ip route get " + arg(k.IP.String()), Effect: "shows the way from here", Risk: "none", Needs: "on the machine whose sockets hang",
+		},
+		second("another node that speaks to it"),
+	}
 }
 
 // candidates names what may stand behind the silence, why none of them is named alone, and what each would be called.

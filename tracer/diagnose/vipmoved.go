@@ -168,23 +168,15 @@ func (m moved) tell(j *Judge, c *incident, g *gate) {
 	e.con(nil, "what moved the address is not seen: the balancer's health checks, a leader election, or routes that hash anew")
 	e.late(c, j.model.Since())
 	b.Evidence = e
-	var ip = m.vip.IP
-	if len(c.keys) > 0 {
-		if h, ok := j.model.Hop(c.keys[0]); ok {
-			ip = h.IP
-		}
-	}
-	namespace, service, _ := strings.Cut(name, "/")
 	b.Remedy = []event.Remedy{
 		{
 			When: "now", Text: "close what the pods still hold of it: their clients were reset already, and have come back or will",
-			Command: closeCommand(ip),
-			Effect:  "the pods stop keeping sessions that nobody is behind", Risk: "low: only sockets that are shown to be dead, 50 a second",
-			Needs: "root on each machine that holds them; the plan is shown before anything is closed",
+			Effect: "the pods stop keeping sessions that nobody is behind", Risk: "low where only these are closed",
+			Needs: "a restart of what holds them, or the server's own idle timeout",
 		},
 		{
 			When: "now", Text: "look why the address moved: health checks of " + from + ", the announcer's leader, the balancer's list of nodes",
-			Command: "kubectl describe service -n " + arg(namespace) + " " + arg(service),
+			Command: describeService(name),
 			Effect:  "a flapping check moves it again", Risk: "none",
 		},
 		spreadClients(),
@@ -197,6 +189,14 @@ func (m moved) tell(j *Judge, c *incident, g *gate) {
 	}
 	c.count(&im, false)
 	b.Coverage = j.model.Coverage(g.at, j.silent(g))
+}
+
+// describeService looks at a service; where its name is not known, at all of them, since one of these has the address.
+func describeService(name string) string {
+	if namespace, service, ok := strings.Cut(name, "/"); ok {
+		return "kubectl describe service -n " + arg(namespace) + " " + arg(service)
+	}
+	return "kubectl get services -A -o wide"
 }
 
 func endpoint(e event.Endpoint) string {
