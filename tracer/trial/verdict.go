@@ -54,8 +54,7 @@ type version struct {
 	in *event.Incident
 }
 
-func (c *Case) first() *event.Incident { return c.Versions[0].in }
-func (c *Case) last() *event.Incident  { return c.Versions[len(c.Versions)-1].in }
+func (c *Case) last() *event.Incident { return c.Versions[len(c.Versions)-1].in }
 
 // undone says whether the judge took the case back, or put another in its place.
 func (c *Case) undone() bool {

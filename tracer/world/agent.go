@@ -26,7 +26,6 @@ type agent struct {
 	drops   bool    // its batches get lost
 	delay   time.Duration
 	seenNAT map[*entry]bool
-	gone    []*end // ends that closed since the last look
 }
 
 func newAgent(w *World, n *node) *agent {

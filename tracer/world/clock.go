@@ -5,8 +5,6 @@ import "time"
 // instant is virtual time in nanoseconds since the world began to be watched; it is negative before that.
 type instant = int64
 
-const never instant = 1<<63 - 1
-
 // event kinds of the queue.
 const (
 	doArrive = iota // a packet reaches an end

@@ -83,13 +83,12 @@ func (n *node) runs() bool { return n.up && !n.frozen }
 
 type pod struct {
 	*Pod
-	ip      addr
-	node    *node
-	place   *place
-	dead    bool
-	by      int // the fault that ended it
-	gateway *node
-	uid     int
+	ip    addr
+	node  *node
+	place *place
+	dead  bool
+	by    int // the fault that ended it
+	uid   int
 }
 
 type clients struct {
@@ -109,7 +108,6 @@ type service struct {
 	flows    map[tuple]*flow // of the balancer before it
 	resets   bool            // the balancer answers what it has forgotten with a reset
 	by       int             // the fault that made it forget
-	removed  bool
 }
 
 // flow is a connection as a balancer remembers it.

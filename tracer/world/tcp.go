@@ -117,8 +117,7 @@ type end struct {
 	finRcv   bool
 
 	talks    bool
-	asks     uint64 // bytes that the other side has asked answers for
-	lostBy   int    // the fault that lost the newest packet of this end
+	lostBy   int // the fault that lost the newest packet of this end
 	lostAt   instant
 	hungAt   instant // truth: the oldest byte or probe that is not answered was sent then, 0: all is answered
 	told     told

@@ -54,7 +54,6 @@ const sampleEvery = 250 * time.Millisecond
 type measurer struct {
 	hangs map[*end]*hang
 	tally []Tally
-	cross []int
 	other map[*end]bool
 }
 

@@ -152,13 +152,6 @@ func (l *ledger) finish(now time.Time, pressed bool) {
 	}
 }
 
-// drop forgets a translation that a question for it alone did not find.
-func (l *ledger) drop(k key, now time.Time, pressed bool) {
-	if i := l.index.Get(k); i != 0 {
-		l.end(i, now, l.why(l.rows.At(i), pressed))
-	}
-}
-
 // why says what ended a translation, as far as it can be known: one whose ends had closed it was closed, one whose time had
 // come has expired, and one that is gone before its time was deleted, unless the map had to make room.
 func (l *ledger) why(r *record, pressed bool) string {

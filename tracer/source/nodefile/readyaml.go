@@ -39,7 +39,6 @@ type yamlReader struct {
 	lines  int // read so far
 
 	text   []byte // of the document, without its items
-	whole  bool   // its first line was met: it is a list of the short form, or anything that has no items at its top
 	listed bool   // it has items
 	inside bool   // of items
 	dash   int    // the column at which items begin, -1: none yet
