@@ -33,6 +33,9 @@ func (j *Judge) neighbours(s *suspect) (out []model.HopKey) {
 // joins adds a pod's address to the open case of its range, where there is one of the same moment. It says whether it did.
 func (j *Judge) joins(s *suspect, g *gate) bool {
 	for _, c := range j.open {
+		if _, whole := c.course.(silence); !whole { // a part of the connections to an address has no hop for itself
+			continue
+		}
 		if c.body.Rule != ruleUnexplained || !j.sameRange(c.keys[0], s.hop.Key) || s.since > c.dated.Add(tie) || s.since.Add(tie) < c.dated {
 			continue
 		}
