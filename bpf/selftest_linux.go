@@ -135,7 +135,7 @@ func (t *selfTest) pair(ctx context.Context, room int) (near, far *net.TCPConn, 
 		return err
 	}}
 	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
+	ln, err := lc.Listen(ctx, "tcp4", selfTestFar+":0")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,7 +145,7 @@ func (t *selfTest) pair(ctx context.Context, room int) (near, far *net.TCPConn, 
 			return nil, nil, err
 		}
 	}
-	d := net.Dialer{KeepAlive: -1}
+	d := net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.ParseIP(selfTestNear)}}
 	c, err := d.DialContext(ctx, "tcp4", ln.Addr().String())
 	if err != nil {
 		return nil, nil, err

@@ -90,7 +90,7 @@ func (c *converter) tcp(r *bpf.TCPRecord) told {
 		e.Type = event.TCPClosed
 		fact.How = how(r)
 	}
-	t := told{event: e, netns: r.Sock.Netns}
+	t := told{event: e, netns: r.Sock.Netns, selfTest: r.Sock.OfSelfTest()}
 	if suspicious {
 		t.suspect = fact.Socket.Peer.IP
 	}

@@ -132,6 +132,7 @@ type told struct {
 	event    event.Event
 	netns    uint32
 	anywhere bool // kept whatever the namespace
+	selfTest bool // a self-test made it, this process's or another's: it is no fact
 	suspect  netip.Addr
 }
 
@@ -157,6 +158,9 @@ func (s *Source) read(ctx context.Context, ring Ring, batches chan<- []told) err
 		if err != nil {
 			bad = fmt.Errorf("ring %s: %w", ring.Name(), err)
 			cancel()
+			return
+		}
+		if t.selfTest {
 			return
 		}
 		batch = append(batch, t)

@@ -254,7 +254,7 @@ func (s *Source) look(ctx context.Context, emit func([]event.Event)) (time.Durat
 		n := 0
 		err := s.lister.Census(ctx, func(r *bpf.SocketRow) {
 			n++
-			if r.Sock.State == bpf.StateListen {
+			if r.Sock.State == bpf.StateListen && !r.Sock.OfSelfTest() {
 				s.table.listen(&r.Sock)
 			}
 		}, func(*bpf.NetnsRow) {})
@@ -264,6 +264,9 @@ func (s *Source) look(ctx context.Context, emit func([]event.Event)) (time.Durat
 		s.table.index.Reserve(n) // more than there are sockets, where processes share some
 	}
 	err := s.lister.Census(ctx, func(r *bpf.SocketRow) {
+		if r.Sock.OfSelfTest() {
+			return
+		}
 		listens := r.Sock.State == bpf.StateListen
 		if listens {
 			s.table.listen(&r.Sock)

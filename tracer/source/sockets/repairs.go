@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/midhop/midhop/bpf"
 	"github.com/midhop/midhop/tracer/event"
 )
 
@@ -21,7 +22,7 @@ func (s *Source) repairs() []event.Repair {
 	}
 	var list []event.Repair
 	err := s.repairer.Repairs(func(netns uint32, peer netip.Addr, fast, tailLoss uint64) {
-		if s.spaces.Known(netns) && fast+tailLoss > 0 {
+		if s.spaces.Known(netns) && fast+tailLoss > 0 && !bpf.SelfTestRange.Contains(peer) {
 			list = append(list, event.Repair{Netns: netns, Peer: peer, Fast: fast, TailLoss: tailLoss})
 		}
 	})
