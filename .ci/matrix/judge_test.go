@@ -163,8 +163,10 @@ func TestVantageVerdicts(t *testing.T) {
 		{look(uplink, fault(1, "a")), true},
 		{look(uplink, fault(1, "a"), incident("opened", 2, "1", "local-node", "local_node", "a")), false},
 		{look(uplink, fault(1, "a"), incident("opened", 2, "1", "unexplained", "unknown", "")), false},
-		{look("floating-address", fault(1, "a"), hedge), false},
-		{look("floating-address", fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a")), true},
+		{look("floating-address", fault(1, "192.0.2.7"), hedge), false}, // the fault is an address's
+		{look("floating-address", fault(1, "192.0.2.7"), incident("opened", 2, "1", "node-gone", "node", "a")), true},
+		{look("quick-reboot", fault(1, "a"), incident("opened", 2, "1", "node-lossy", "node", "a")), false},
+		{look("quick-reboot", fault(1, "a"), incident("opened", 2, "1", "node-lossy", "node", "b")), true},
 		{look("egress-node", fault(1, "a"), incident("opened", 2, "1", "node-gone", "node", "a")), true},
 	} {
 		if (c.said != "") != c.wrong {

@@ -45,7 +45,11 @@ func oneAgent(scenario string) vantage {
 		v.want, v.any = append(noNode(true), verdict{rule: "local-node", kind: "local_node", may: true, ends: true}), true
 	case "floating-address":
 		// The victim's own connections hang, and nothing that is seen there is a sign of its life: the hedge is right.
-		v.want = append(noNode(true), verdict{rule: "node-gone", kind: "node", sure: "inferred", may: true, ends: true})
+		v.want = append(noNode(true), verdict{rule: "node-gone", kind: "node", sure: "inferred", other: true, may: true, ends: true})
+	case "quick-reboot":
+		// Where the node was away too shortly for its silence to be a case, its resets are told by nobody there: what is lost
+		// shows as losses only.
+		v.want = []verdict{{rule: "node-rebooted", kind: "node", may: true, ends: true}}
 	}
 	return v
 }
