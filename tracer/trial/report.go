@@ -106,8 +106,8 @@ func share(n, of int) string {
 	return fmt.Sprintf("%.3f", float64(n)/float64(of))
 }
 
-// Write prints all figures.
-func (r *Report) Write(w io.Writer) {
+// Write prints all figures. The error is the writer's.
+func (r *Report) Write(w io.Writer) error {
 	fmt.Fprintf(w, "%d worlds, %d of them without a fault, in %.1f s: %.0f a second\n", r.Worlds, r.Nulls, r.Elapsed.Seconds(), float64(r.Worlds)/r.Elapsed.Seconds())
 	fmt.Fprintf(w, "precision %s: of %d incidents that name a node, pod or service, %d name a healthy one; in %d worlds a node was named \"or what stands before it\", and it was that\n", share(r.Named-r.Wrong, r.Named), r.Named, r.Wrong, r.Hedged)
 	var all sum
@@ -127,7 +127,9 @@ func (r *Report) Write(w io.Writer) {
 		}
 		return ""
 	})
-	tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	for _, name := range slices.Sorted(maps.Keys(Invariants)) {
 		fmt.Fprintf(w, "%-17s %d worlds break it: %s\n", name, r.Broken[name], Invariants[name])
@@ -135,6 +137,7 @@ func (r *Report) Write(w io.Writer) {
 			fmt.Fprintf(w, "%-17s first %s\n", "", first)
 		}
 	}
+	return nil
 }
 
 // table prints a line for each group of scores.

@@ -85,7 +85,9 @@ func TestWorlds(t *testing.T) {
 		}
 	}
 	r.Elapsed = time.Since(began)
-	r.Write(os.Stdout)
+	if err := r.Write(os.Stdout); err != nil {
+		t.Error(err)
+	}
 	for name, n := range r.Broken {
 		if n == 0 || *hold == "none" || *hold != "all" && !slices.Contains(Held, name) {
 			continue
