@@ -90,8 +90,12 @@ func (l *loader) load() (Report, error) {
 		case ladder.fact == FactRecovery:
 			if !l.marking {
 				l.probes.troubled, l.probes.marks = nil, nil
-				recovery = FactReport{Fact: FactRecovery, Rung: RungCensus,
-					Tried: []Attempt{{ladder.rungs[0].name, &LackingError{errors.New("no hook here can mark a socket so that it is found again")}}}}
+				recovery = FactReport{Fact: FactRecovery, Rung: RungCensus}
+				for _, r := range ladder.rungs {
+					if r.name != RungCensus {
+						recovery.Tried = append(recovery.Tried, Attempt{r.name, &LackingError{errors.New("no hook here can mark a socket so that it is found again")}})
+					}
+				}
 			}
 			l.told(recovery)
 			report = append(report, recovery)
